@@ -1,0 +1,87 @@
+"""From a command line to `main`: what the user typed wrong becomes a line or two, our own faults keep a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
+
+from dreamer.config import Config
+from dreamer.typos import NAMELESS_OPTION, describe
+
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+class Refusal(Exception):
+    """What the user has to change, in a line or two."""
+
+
+def run(main: Callable[[], Any], schema: type = Config) -> None:
+    """Call a function made by @hydra.main whose config is `schema`; bad input ends the process with status 2."""
+    if WANTS_TRACEBACK:
+        main()
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a report of its own and exits
+    try:
+        main()
+    except Refusal as error:
+        _exit(str(error))
+    except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
+        _exit(describe(error, schema))
+    except ValueError as error:
+        if not str(error).startswith(NAMELESS_OPTION):
+            raise
+        _exit(describe(error, schema))
+
+
+@contextmanager
+def refusing_bad_input() -> Iterator[None]:
+    """Wraps what comes before training: a ValueError in there is the user's, and its message all there is to say."""
+    try:
+        yield
+    except (ValueError, OmegaConfBaseException) as error:
+        if WANTS_TRACEBACK:
+            raise
+        message = describe(error, Config) if isinstance(error, OmegaConfBaseException) else str(error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise Refusal(message) from error  # the other jobs go on
+        _exit(message)
+
+
+def job_config(cfg: DictConfig) -> DictConfig:
+    """The config of this job: in a multirun, run_dir is the directory that Hydra made for the job."""
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return OmegaConf.merge(cfg, {"run_dir": hydra.runtime.output_dir})  # pyright: ignore[reportReturnType]
+    return cfg
+
+
+class KeepError(Callback):
+    """Writes why a job of a multirun failed into its directory: Hydra reports only the first failure, at the end."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if job_return.status != JobStatus.FAILED or config.hydra.mode != RunMode.MULTIRUN:
+            return
+        error = job_return._return_value  # the public property raises it
+        text = str(error) if isinstance(error, Refusal) else "".join(traceback.format_exception(error))
+        path = Path(config.hydra.runtime.output_dir) / "error.txt"
+        path.write_text(text.rstrip() + "\n", encoding="utf-8")
+        print(f"job {config.hydra.job.num} failed, see {path}", file=sys.stderr, flush=True)
+
+
+def _exit(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)

@@ -1,0 +1,134 @@
+"""The batches of a run: collect as the train ratio asks, then sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from dreamer.data.collector import Collector
+from dreamer.data.replay import Replay
+from dreamer.data.schedule import TrainRatio
+from dreamer.data.storage import OBS_PREFIX
+from dreamer.types import Batch
+
+
+class ReplayDataset(IterableDataset):
+    """Iterating it is the run: policy steps and batches in turn, until `max_steps` environment steps or `stop()`.
+
+    A batch is sampled only when it is asked for, so the latents of the update before can be written back first.
+    Batches begin once `collect_steps` policy steps are taken and replay holds `batch_size` items; from then on
+    train_ratio trained rows per policy step. The authors begin at batch_size * batch_length items, which a small
+    replay or a small `collect_steps` would never reach.
+    """
+
+    def __init__(
+        self, collector: Collector, replay: Replay, batch_size: int, train_ratio: float, max_steps: int
+    ) -> None:
+        self.collector, self.replay = collector, replay
+        self.batch_size, self.max_steps = batch_size, max_steps
+        self.schedule = TrainRatio(train_ratio, batch_size * (replay.length - 1))
+        self.after_step: Callable[[], None] = lambda: None  # called after every policy step, for progress and logs
+        self._updates_due = 0
+        self._is_stopped = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._is_stopped = False  # here, not at the first batch: a signal may come between the two
+        return self._batches()
+
+    def __len__(self) -> int:
+        """An upper bound on the updates of the whole run; it comes down to it where episodes last a single step.
+
+        Lightning asks for it: an iterable without a length is fetched one batch ahead, which would collect with an
+        older policy, sample before latents are written back, and lose a batch on resume.
+        """
+        actions = sum(math.ceil(self.max_steps / env.env_steps_per_action) for env in self.collector.envs)
+        rows = 2 * (actions + len(self.collector.envs))  # every action may need a reset, which is a row of its own
+        return 1 + math.ceil(rows * self.schedule.updates_per_step)
+
+    @property
+    def is_filled(self) -> bool:
+        return self.replay.num_items >= self.batch_size
+
+    def stop(self) -> None:
+        """End the iteration before the next policy step or batch; what is still due is kept in the state."""
+        self._is_stopped = True
+
+    def write_back(
+        self, row_ids: Int[Tensor, "B 2"], deter: Float[Tensor, "B T D"], stoch: Int[Tensor, "B T S"]
+    ) -> None:
+        """Store the refreshed latents of a batch's trained rows; stoch as class indices."""
+        latents = deter.detach().float().cpu().numpy(), stoch.detach().cpu().numpy()
+        self.replay.write_back(row_ids.cpu().numpy(), *latents)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the rows, which are saved to their files here, since the state points into them."""
+        self.replay.save()
+        state = {
+            "updates_due": self._updates_due,
+            "schedule": self.schedule.state_dict(),
+            "collector": self.collector.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+        return _to_tensors(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        state = _to_arrays(state)
+        self._updates_due = state["updates_due"]
+        self.schedule.load_state_dict(state["schedule"])
+        self.replay.load_state_dict(state["replay"])
+        self.collector.load_state_dict(state["collector"])
+
+    def _batches(self) -> Iterator[Batch]:
+        while True:
+            while self._updates_due and not self._is_stopped:
+                self._updates_due -= 1
+                yield self._sample()
+            if self._is_stopped or self.collector.env_steps >= self.max_steps:
+                return
+            self.collector.step()
+            self.after_step()
+            if self.collector.policy_steps >= self.collector.collect_steps and self.is_filled:
+                self._updates_due += self.schedule(self.collector.policy_steps)
+
+    def _sample(self) -> Batch:
+        rows, row_ids = self.replay.sample(self.batch_size)
+        columns = {key: torch.from_numpy(array) for key, array in rows.items()}
+        trained = {key: column[:, 1:] for key, column in columns.items()}  # row 0 is context
+        return Batch(
+            obs={key.removeprefix(OBS_PREFIX): trained[key] for key in trained if key.startswith(OBS_PREFIX)},
+            prev_action=columns["action"][:, :-1],
+            reward=trained["reward"],
+            is_first=trained["is_first"],
+            is_last=trained["is_last"],
+            is_terminal=trained["is_terminal"],
+            context_deter=columns["deter"][:, 0],
+            context_stoch=columns["stoch"][:, 0].long(),
+            row_ids=torch.from_numpy(row_ids),
+        )
+
+
+def _to_tensors(state: Any) -> Any:
+    """Arrays as tensors and numpy numbers as plain ones, so that torch.load(weights_only=True) reads the state."""
+    if isinstance(state, dict):
+        return {key: _to_tensors(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [_to_tensors(value) for value in state]
+    if isinstance(state, np.generic):
+        return state.item()
+    return torch.from_numpy(state.copy()) if isinstance(state, np.ndarray) else state
+
+
+def _to_arrays(state: Any) -> Any:
+    """The reverse of `_to_tensors`."""
+    if isinstance(state, dict):
+        return {key: _to_arrays(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_to_arrays(value) for value in state]
+    return state.numpy().copy() if isinstance(state, Tensor) else state

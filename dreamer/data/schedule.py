@@ -1,0 +1,30 @@
+"""How many updates are due: the train ratio."""
+
+from __future__ import annotations
+
+
+class TrainRatio:
+    """Updates due per policy step: train_ratio / trained rows per update, with the fraction carried over.
+
+    The first call returns 1 and starts the count, as in the authors' code; steps before it ask for nothing.
+    """
+
+    def __init__(self, train_ratio: float, rows_per_update: int) -> None:
+        self.updates_per_step = train_ratio / rows_per_update
+        self._paid_until: float | None = None  # policy step up to which all updates have been asked for
+
+    def __call__(self, policy_steps: int) -> int:
+        if self.updates_per_step == 0:
+            return 0
+        if self._paid_until is None:
+            self._paid_until = float(policy_steps)
+            return 1
+        updates = int((policy_steps - self._paid_until) * self.updates_per_step)
+        self._paid_until += updates / self.updates_per_step
+        return updates
+
+    def state_dict(self) -> dict[str, float | None]:
+        return {"paid_until": self._paid_until}
+
+    def load_state_dict(self, state: dict[str, float | None]) -> None:
+        self._paid_until = state["paid_until"]

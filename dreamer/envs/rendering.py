@@ -1,0 +1,120 @@
+"""Pictures of a MuJoCo simulation: which OpenGL to use, and the one class that draws.
+
+MuJoCo and dm_control read MUJOCO_GL once, when they are first imported, and an import that fails leaves the process
+with half a driver loaded. So every candidate is tried in a process of its own before this one imports anything.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dm_control.mujoco import Physics
+
+PROBE_SECONDS = 9.0  # for all candidates together
+NO_RENDERER = "off"
+
+_PROBE = """
+from dm_control import _render
+import mujoco
+renderer = _render.Renderer(16, 16)
+with renderer.make_current() as thread:
+    thread.call(mujoco.MjrContext, mujoco.MjModel.from_xml_string("<mujoco/>"), 100).free()
+renderer.free()
+"""
+
+
+class Probe(NamedTuple):
+    """The first backend that draws, None where none does, and why each of the others failed."""
+
+    backend: str | None
+    failures: tuple[str, ...]
+
+
+def find_renderer() -> str:
+    """The backend for MUJOCO_GL that draws on this machine; ValueError, saying what to install, where none does."""
+    probe = probe_renderers()
+    if probe.backend is None:
+        raise ValueError(
+            f"env.obs: no way to render pictures; tried {'; '.join(probe.failures)}.\n"
+            "Install libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian packages), or train without: env.obs=proprio."
+        )
+    return probe.backend
+
+
+def choose_backend() -> None:
+    """Set MUJOCO_GL to what works here. Call it before the first import of mujoco or dm_control.
+
+    Where nothing draws it becomes "off", with which both import and simulate all the same.
+    """
+    os.environ["MUJOCO_GL"] = probe_renderers().backend or NO_RENDERER
+
+
+@cache
+def probe_renderers() -> Probe:
+    """Try the candidates in order, within PROBE_SECONDS; asked once per process, since MUJOCO_GL is read once."""
+    deadline, failures = time.monotonic() + PROBE_SECONDS, []
+    for backend in _candidates():
+        failure = _try_backend(backend, deadline - time.monotonic())
+        if failure is None:
+            return Probe(backend, tuple(failures))
+        failures.append(f"{backend} ({failure})")
+    return Probe(None, tuple(failures))
+
+
+def _candidates() -> tuple[str, ...]:
+    loaded = sys.modules.get("dm_control._render")
+    if loaded is not None:  # somebody imported dm_control before us: its choice is final
+        return (loaded.BACKEND or NO_RENDERER,)
+    if wish := os.environ.get("MUJOCO_GL", "").strip().lower():
+        return (wish,)
+    if sys.platform != "linux":
+        return ("glfw",)  # the native default of Windows and macOS
+    has_screen = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    return ("egl", "osmesa", "glfw") if has_screen else ("egl", "osmesa")
+
+
+def _try_backend(backend: str, seconds: float) -> str | None:
+    """None if a drawing context can be made with this MUJOCO_GL, else the reason in a few words."""
+    if seconds <= 0:
+        return "no time left"
+    try:
+        subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            env={**os.environ, "MUJOCO_GL": backend},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {seconds:.0f} s"
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+        return lines[-1] if len(lines[-1]) <= 80 else f"{lines[-1][:77]}..."
+    return None
+
+
+class PhysicsRenderer:
+    """Draws one camera of one simulation as uint8 [size size 3]."""
+
+    def __init__(self, physics: Physics, size: int, camera: int) -> None:
+        self._physics = physics
+        self._size = size
+        self._camera = camera
+        # The off-screen buffer is made with the first picture; a model brings 640x480 unless told.
+        buffer = physics.model.vis.global_
+        buffer.offwidth, buffer.offheight = max(buffer.offwidth, size), max(buffer.offheight, size)
+
+    def render(self) -> np.ndarray:
+        pixels = self._physics.render(self._size, self._size, camera_id=self._camera)
+        return np.ascontiguousarray(pixels)  # OpenGL's rows run upward, so this was a flipped view

@@ -1,0 +1,116 @@
+"""Latents back to observations, and the reconstruction losses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dreamer.config import DecoderConfig
+from dreamer.nn.layers import MLP, BlockLinear, Conv, Dense, Linear, RMSNorm
+from dreamer.ops.symlog import symexp, symlog
+from dreamer.types import Latent, Space
+
+
+class Decoder(nn.Module):
+    """deter [B T D], stoch [B T S K] -> key -> prediction in network space.
+
+    Network space is what the loss compares: images in [0, 1], vectors symlogged, discrete entries as logits.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, obs_space: dict[str, Space], deter: int, stoch: int, units: int, depth: int
+    ) -> None:
+        super().__init__()
+        self.spaces = dict(sorted(obs_space.items()))
+        self.image_keys = [key for key, space in self.spaces.items() if space.is_image]
+        self.vector_keys = [key for key, space in self.spaces.items() if not space.is_image]
+        if self.vector_keys:
+            self.mlp = MLP(stoch + deter, units, config.layers)
+            self.vectors = nn.ModuleDict({key: Linear(units, self.spaces[key].size) for key in self.vector_keys})
+        if self.image_keys:
+            self.image = ImageDecoder(config, [self.spaces[key] for key in self.image_keys], deter, stoch, units, depth)
+
+    def forward(self, latent: Latent) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
+        stoch = latent.stoch.flatten(-2)
+        if self.vector_keys:
+            x = self.mlp(torch.cat([stoch, latent.deter], dim=-1))  # z before h, the reverse of the heads
+            for key in self.vector_keys:
+                outputs[key] = self.vectors[key](x).float()
+        if self.image_keys:
+            image = self.image(latent.deter.flatten(0, 1), stoch.flatten(0, 1)).unflatten(0, stoch.shape[:2])
+            sizes = [self.spaces[key].shape[2] for key in self.image_keys]
+            outputs.update(zip(self.image_keys, image.split(sizes, dim=-1), strict=True))
+        return outputs
+
+    def losses(self, outputs: dict[str, Tensor], obs: dict[str, Tensor]) -> dict[str, Float[Tensor, "B T"]]:
+        """Squared error summed over the dimensions of each key (no 1/2); cross-entropy for discrete entries."""
+        losses = {}
+        for key, output in outputs.items():
+            space, target = self.spaces[key], obs[key]
+            if space.is_discrete:
+                logits = output.split(space.classes, dim=-1)
+                parts = [
+                    F.cross_entropy(part.flatten(0, 1), target[..., i].flatten().long(), reduction="none")
+                    for i, part in enumerate(logits)
+                ]
+                losses[key] = torch.stack(parts).sum(0).unflatten(0, target.shape[:2])
+            elif space.is_image:
+                losses[key] = (output - target.float() / 255).square().flatten(2).sum(-1)
+            else:
+                losses[key] = (output - symlog(target.float()).reshape(output.shape)).square().sum(-1)
+        return losses
+
+    def observations(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predictions in the units of the environment: images in [0, 1], raw vectors, class indices."""
+        values = {}
+        for key, output in outputs.items():
+            space = self.spaces[key]
+            if space.is_discrete:
+                values[key] = torch.stack([part.argmax(-1) for part in output.split(space.classes, dim=-1)], dim=-1)
+            elif space.is_image:
+                values[key] = output
+            else:
+                values[key] = symexp(output).unflatten(-1, space.shape) if space.shape else symexp(output).squeeze(-1)
+        return values
+
+
+class ImageDecoder(nn.Module):
+    """A small map from h (block-linear) and z (two layers), then stages of doubling and 5x5 convolution, sigmoid.
+
+    deter [N D], stoch flat [N S*K] -> [N h w c] in [0, 1]
+    """
+
+    def __init__(
+        self, config: DecoderConfig, spaces: list[Space], deter: int, stoch: int, units: int, depth: int
+    ) -> None:
+        super().__init__()
+        self.strided, self.blocks = config.strided, config.blocks
+        channels = [depth * mult for mult in config.mults]
+        height, width, _ = spaces[0].shape
+        self.start = (height >> len(channels), width >> len(channels), channels[-1])
+        size = self.start[0] * self.start[1] * self.start[2]
+        self.from_deter = BlockLinear(deter, size, config.blocks)
+        self.from_stoch = nn.Sequential(Dense(stoch, 2 * units), Linear(2 * units, size))
+        self.start_norm = RMSNorm(channels[-1])
+        stride, outputs = 2 if config.strided else 1, [sum(space.shape[2] for space in spaces), *channels[:-1]]
+        self.convs = nn.ModuleList(
+            Conv(before, after, config.kernel, stride, transposed=config.strided)
+            for before, after in zip(reversed(channels), reversed(outputs), strict=True)
+        )
+        self.norms = nn.ModuleList(RMSNorm(size) for size in reversed(channels[:-1]))
+
+    def forward(self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N Z"]) -> Float[Tensor, "N h w c"]:
+        height, width, channels = self.start
+        x = self.from_deter(deter).reshape(-1, self.blocks, height, width, channels // self.blocks)
+        x = x.permute(0, 2, 3, 1, 4).reshape(-1, height, width, channels)
+        x = F.silu(self.start_norm(x + self.from_stoch(stoch).reshape(-1, height, width, channels)))
+        for i, conv in enumerate(self.convs):
+            if not self.strided:
+                x = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2, mode="nearest").permute(0, 2, 3, 1)
+            x = conv(x)
+            if i < len(self.norms):
+                x = F.silu(self.norms[i](x))
+        return torch.sigmoid(x.float())

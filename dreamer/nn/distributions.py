@@ -1,0 +1,103 @@
+"""Distributions of latents and actions. Sampling lives in `sample_index` and `sample_normal` alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dreamer.ops.kl import unimix_log_probs
+
+
+def sample_index(probs: Float[Tensor, "*batch K"]) -> Int[Tensor, "*batch"]:
+    """A class index drawn by inverting the cumulative distribution."""
+    threshold = torch.rand(*probs.shape[:-1], 1, device=probs.device)
+    return (probs.cumsum(-1) < threshold).sum(-1).clamp(max=probs.shape[-1] - 1)
+
+
+def sample_normal(mean: Float[Tensor, "*batch"], std: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    return mean + std * torch.randn_like(mean)
+
+
+def one_hot(index: Int[Tensor, "*batch"], classes: int) -> Float[Tensor, "*batch K"]:
+    """float32 one-hot vectors."""
+    return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).float()
+
+
+def straight_through(logits: Float[Tensor, "*batch S K"], unimix: float) -> Float[Tensor, "*batch S K"]:
+    """One-hot samples of softmax(logits) with a uniform share; gradients go through the mixed probabilities."""
+    probs = unimix_log_probs(logits, unimix).exp()
+    sample = one_hot(sample_index(probs.detach()), probs.shape[-1])
+    return sample + (probs - probs.detach())
+
+
+def categorical_entropy(logits: Float[Tensor, "*batch S K"], unimix: float) -> Float[Tensor, "*batch"]:
+    """Entropy in nats, summed over the groups."""
+    log_probs = unimix_log_probs(logits, unimix)
+    return -(log_probs.exp() * log_probs).sum((-2, -1))
+
+
+class NormalAction:
+    """Diagonal normal; mean and std [... A]. Samples are not squashed (the environment clips them)."""
+
+    def __init__(self, mean: Float[Tensor, "*batch A"], std: Float[Tensor, "*batch A"]) -> None:
+        self.mean, self.std = mean.float(), std.float()
+
+    def sample(self) -> Float[Tensor, "*batch A"]:
+        return sample_normal(self.mean.detach(), self.std.detach())
+
+    def log_prob(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
+        score = (action - self.mean) / self.std
+        return (-0.5 * score.square() - self.std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self) -> Float[Tensor, "*batch"]:
+        return (self.std.log() + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+class TanhNormalAction:
+    """tanh of a diagonal normal, as older agents use; not the paper's. Its entropy has no closed form.
+
+    entropy: that of the normal plus E[log |d tanh(u) / du|], the expectation from one reparametrised sample.
+    """
+
+    def __init__(self, mean: Float[Tensor, "*batch A"], std: Float[Tensor, "*batch A"]) -> None:
+        self.base = NormalAction(mean, std)
+
+    def sample(self) -> Float[Tensor, "*batch A"]:
+        return torch.tanh(self.base.sample())
+
+    def log_prob(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
+        # float32 tanh reaches +-1 exactly, where atanh is infinite.
+        inner = torch.atanh(action.clamp(-1 + 1e-6, 1 - 1e-6))
+        return self.base.log_prob(inner) - self.log_slope(inner).sum(-1)
+
+    def entropy(self) -> Float[Tensor, "*batch"]:
+        inner = sample_normal(self.base.mean, self.base.std)
+        return self.base.entropy() + self.log_slope(inner).sum(-1)
+
+    @staticmethod
+    def log_slope(inner: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """log(1 - tanh(u)^2), written so that it does not underflow."""
+        return 2 * (math.log(2) - inner - torch.nn.functional.softplus(-2 * inner))
+
+
+class DiscreteAction:
+    """Independent categorical choices, one per entry of `classes`; logits [... sum(classes)], actions int32 [... n]."""
+
+    def __init__(self, logits: Float[Tensor, "*batch L"], classes: tuple[int, ...], unimix: float) -> None:
+        self.log_probs = [unimix_log_probs(part, unimix) for part in logits.split(classes, dim=-1)]
+
+    def sample(self) -> Int[Tensor, "*batch n"]:
+        return torch.stack([sample_index(part.detach().exp()) for part in self.log_probs], dim=-1).to(torch.int32)
+
+    def log_prob(self, action: Int[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+        picked = [part.gather(-1, action[..., i : i + 1].long()).squeeze(-1) for i, part in enumerate(self.log_probs)]
+        return torch.stack(picked).sum(0)
+
+    def entropy(self) -> Float[Tensor, "*batch"]:
+        return torch.stack([-(part.exp() * part).sum(-1) for part in self.log_probs]).sum(0)
+
+
+ActionDist = NormalAction | TanhNormalAction | DiscreteAction

@@ -1,0 +1,45 @@
+"""The block-diagonal recurrent cell."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dreamer.nn.layers import BlockLinear, Dense, RMSNorm
+
+
+class BlockGRU(nn.Module):
+    """h' = k * tanh(sigmoid(reset) * cand) + (1 - k) * h,  k = sigmoid(update - 1).
+
+    The three gates come from h, z and the action: each is embedded to `hidden`, all three are appended to each of the
+    `blocks` chunks of h, and block-linear layers mix within a chunk only. The gate layer has no norm.
+    deter [N D], stoch flat [N S*K], embedded action [N hidden] -> deter [N D]
+    """
+
+    def __init__(self, deter: int, stoch: int, hidden: int, action: int, blocks: int, layers: int = 1) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.embed_deter = Dense(deter, hidden)
+        self.embed_stoch = Dense(stoch, hidden)
+        self.embed_action = Dense(action, hidden)
+        self.hidden = nn.ModuleList(
+            BlockLinear(deter, deter, blocks, shared=3 * hidden if i == 0 else 0) for i in range(layers)
+        )
+        self.hidden_norms = nn.ModuleList(RMSNorm(deter) for _ in range(layers))
+        self.gates = BlockLinear(deter, 3 * deter, blocks)
+
+    def forward(
+        self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N Z"], action: Float[Tensor, "N hidden"]
+    ) -> Float[Tensor, "N D"]:
+        """`action` is `embed_action(action vector)`: it needs no state, so a whole sequence is embedded at once."""
+        shared = torch.cat([self.embed_deter(deter), self.embed_stoch(stoch), action], dim=-1)
+        x = deter
+        for i, (layer, norm) in enumerate(zip(self.hidden, self.hidden_norms, strict=True)):
+            x = F.silu(norm(layer(x, shared) if i == 0 else layer(x)))
+        gates = self.gates(x).float().unflatten(-1, (self.blocks, 3, -1))
+        reset, cand, update = (gates[..., i, :].flatten(-2) for i in range(3))
+        cand = torch.tanh(torch.sigmoid(reset) * cand)
+        update = torch.sigmoid(update - 1)
+        return update * cand + (1 - update) * deter

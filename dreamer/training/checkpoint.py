@@ -1,0 +1,125 @@
+"""Checkpoints: Lightning's file with our counters, written whole or not at all, and read with words for what is wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+
+from dreamer.agent import Agent
+from dreamer.config import Config, from_dict, to_dict
+from dreamer.identity import differences, digest
+from dreamer.types import Space
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINT_FILE = "checkpoints/last.ckpt"
+REPLAY_DIRECTORY = "replay"
+
+
+def save_checkpoint(trainer: L.Trainer, run_dir: Path) -> Path:
+    """Write the run's one checkpoint; a process killed in between leaves the one before."""
+    path = run_dir / CHECKPOINT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    trainer.save_checkpoint(part)
+    os.replace(part, path)
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint as plain values; ValueError where there is none or it is damaged."""
+    if not path.is_file():
+        raise ValueError(f"checkpoint={path} does not exist.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError) as error:
+        raise ValueError(f"checkpoint={path} cannot be read; it is truncated or no checkpoint.") from error
+    if not isinstance(state, dict) or "dreamer" not in state:
+        raise ValueError(f"checkpoint={path} was not written by this project.")
+    return state
+
+
+def locate(checkpoint: str) -> Path:
+    """The file that `checkpoint` names: itself, or the newest one of a run directory."""
+    path = Path(checkpoint)
+    if path.is_dir():
+        file = path / CHECKPOINT_FILE
+        if not file.is_file():
+            raise ValueError(f"checkpoint={checkpoint} holds no {CHECKPOINT_FILE}; the run has not saved one yet.")
+        return file
+    if not path.is_file():
+        raise ValueError(f"checkpoint={checkpoint} does not exist.")
+    return path
+
+
+def load_config(state: dict[str, Any]) -> Config:
+    return from_dict(state["dreamer"]["config"])
+
+
+def load_agent(
+    state: dict[str, Any], config: Config, obs_space: dict[str, Space], action_space: Space, path: Path
+) -> Agent:
+    """The agent of a checkpoint, ready to act; ValueError where its weights are of another architecture."""
+    agent = Agent(config.model, obs_space, action_space)
+    load_weights(agent, state, path)
+    return agent.eval()
+
+
+def load_weights(agent: Agent, state: dict[str, Any], path: Path) -> None:
+    weights = {key.removeprefix("agent."): value for key, value in state["state_dict"].items()}
+    ours = agent.state_dict()
+    for key in [*ours, *weights]:
+        if key not in ours or key not in weights or ours[key].shape != weights[key].shape:
+            shapes = [tuple(side[key].shape) if key in side else "absent" for side in (weights, ours)]
+            raise ValueError(
+                f"checkpoint={path} is of another architecture: {key} is {shapes[0]} there and {shapes[1]} here."
+            )
+    agent.load_state_dict(weights)
+
+
+def save_config(config: Config, run_dir: Path) -> None:
+    """The resolved config beside the run, with its digest."""
+    text = yaml.safe_dump(to_dict(config), sort_keys=False)
+    (run_dir / CONFIG_FILE).write_text(f"# digest: {digest(config)}\n{text}", encoding="utf-8")
+
+
+def find_resume(config: Config) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that run_dir goes on from, or None for a new run; ValueError where that would lose or mix runs."""
+    run_dir = Path(config.run_dir)
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"run_dir={config.run_dir} is a file; give a directory.")
+    saved, path = run_dir / CONFIG_FILE, run_dir / CHECKPOINT_FILE
+    if not saved.is_file() and not path.is_file():
+        return None
+    if config.resume == "never":
+        raise ValueError(
+            f"run_dir={config.run_dir} holds a run already and resume=never; choose another run_dir, or resume=auto to go on."
+        )
+    if not path.is_file():
+        print(f"{config.run_dir} holds a run without a checkpoint yet: starting it anew.")
+        return None
+    state = read_checkpoint(path)
+    if changed := differences(state["dreamer"]["config"], to_dict(config)):
+        shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise ValueError(
+            f"run_dir={config.run_dir} was started with other settings ({shown}); "
+            "give the same ones, or choose another run_dir."
+        )
+    return path, state
+
+
+def random_state() -> dict[str, Any]:
+    """Generators of torch, for an exact resume; numpy's are owned and saved by replay and collector."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

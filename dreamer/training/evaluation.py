@@ -1,0 +1,75 @@
+"""Episodes with a trained agent: what training and scripts/evaluate.py call evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dreamer.envs.seeding import EVALUATION_STREAM, episode_seed
+from dreamer.envs.spec import Env
+from dreamer.types import Policy
+
+
+class Evaluation(NamedTuple):
+    """returns, lengths (policy steps) of each episode; frames: pictures of the first, [h w 3] uint8, maybe none."""
+
+    returns: list[float]
+    lengths: list[int]
+    frames: list[np.ndarray]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over the episodes (population)."""
+        return float(np.std(self.returns))
+
+
+def evaluate(policy: Policy, env: Env, episodes: int, seed: int, record: bool = False) -> Evaluation:
+    """Run `episodes` whole episodes with sampled actions.
+
+    Episode i starts from a seed that `seed` and i determine and that training never uses. Draws come from a generator
+    of its own, so an evaluation in between changes nothing of the training that goes on after it.
+    """
+    returns, lengths, frames = [], [], []
+    with forked_random(seed):
+        for index in range(episodes):
+            ret, length = 0.0, 0
+            for reward, frame in episode(
+                policy, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index
+            ):
+                ret, length = ret + reward, length + 1
+                if frame is not None:
+                    frames.append(frame)
+            returns.append(ret)
+            lengths.append(length - 1)  # the first row is the reset
+    return Evaluation(returns, lengths, frames)
+
+
+def episode(policy: Policy, env: Env, seed: int, record: bool) -> Iterator[tuple[float, np.ndarray | None]]:
+    """The rewards of one episode, row by row, with pictures if `record`."""
+    space = env.action_space
+    latent, action = policy.initial(1), np.zeros((1, *space.shape), space.dtype)
+    row = env.reset(seed)
+    while True:
+        yield row.reward, env.frame() if record else None
+        if row.is_last:
+            return
+        obs = {key: np.asarray(value)[None] for key, value in row.obs.items()}
+        action, latent = policy.act(obs, latent, action, np.array([row.is_first]))
+        row = env.step(action[0])
+
+
+@contextmanager
+def forked_random(seed: int) -> Iterator[None]:
+    """torch's generators start from `seed` inside, and go on outside as if nothing had been drawn."""
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

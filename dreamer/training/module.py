@@ -1,0 +1,80 @@
+"""One DreamerV3 update as a LightningModule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from dreamer.agent import Agent
+from dreamer.behavior.imagination import imagine
+from dreamer.config import ModelConfig
+from dreamer.nn.optim import LaProp
+from dreamer.types import Batch, Latent
+from dreamer.world_model.world_model import feature
+
+
+class DreamerModule(L.LightningModule):
+    """World model, imagination, actor and critic under one optimizer: one backward pass, one step.
+
+    So Lightning's `global_step` is the number of updates. Latents that replay must store again leave `training_step`
+    as an output; a callback writes them back.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.agent = agent
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        agent, config = self.agent, self.agent.config
+        with agent.autocast():
+            model = agent.world_model.loss(batch)  # reconstruction, reward, continue, dynamics, representation
+            recent = last_rows(model.post, config.imagination.last)
+            start = Latent(*(part.detach().flatten(0, 1) for part in recent))
+            rollout = imagine(agent.world_model, agent.actor_critic.actor, start, config.imagination.horizon)
+            behavior = agent.actor_critic.loss(rollout)  # actor and critic, on imagined trajectories
+            bootstrap = behavior.ret[:, 0].unflatten(0, recent.deter.shape[:2])
+            replay_value = agent.actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
+
+        losses = {**model.losses, **behavior.losses, "replay_value": replay_value}
+        total = torch.stack([agent.loss_scale(name) * loss.mean() for name, loss in losses.items()]).sum()
+        grad_norm = self.apply_update(total)
+        agent.actor_critic.slow_critic.track(agent.actor_critic.critic)
+
+        metrics = {f"loss/{name}": loss.detach().mean() for name, loss in losses.items()}
+        metrics.update(model.metrics, **behavior.metrics)
+        metrics.update({"loss/total": total.detach(), "grad/norm": grad_norm})
+        return {"metrics": metrics, "deter": model.post.deter.detach(), "stoch": model.post.stoch.detach().argmax(-1)}
+
+    def apply_update(self, total: Tensor) -> Tensor:
+        """Backward and one optimizer step; returns the gradients' norm before clipping."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer), type(optimizer)
+        optimizer.zero_grad()
+        self.manual_backward(total)
+        grads = [p.grad for p in self.agent.parameters() if p.grad is not None]
+        grad_norm = torch.stack(torch._foreach_norm(grads)).norm()
+        optimizer.step()
+        return grad_norm
+
+    def configure_optimizers(self) -> LaProp:
+        return build_optimizer(self.agent, self.agent.config)
+
+
+def last_rows(latent: Latent, rows: int) -> Latent:
+    """The last `rows` of each sequence [B T], or all where `rows` is 0."""
+    return Latent(latent.deter[:, -rows:], latent.stoch[:, -rows:])
+
+
+def build_optimizer(agent: Agent, config: ModelConfig) -> LaProp:
+    """LaProp with the parameter groups world, actor and critic, each with its own rate where the config has one."""
+    optim = config.optim
+    rates = {"world": optim.world_lr, "actor": optim.actor_lr, "critic": optim.critic_lr}
+    groups = [
+        {"params": params, "lr": optim.lr if rates[name] is None else rates[name], "name": name}
+        for name, params in agent.parameter_groups().items()
+    ]
+    return LaProp(groups, optim.lr, optim.agc, (optim.beta1, optim.beta2), optim.eps, optim.warmup)

@@ -1,0 +1,124 @@
+"""What a person sees of a run: the lines at the start, pictures that move, speeds."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from dreamer.config import Config
+
+
+class Speed:
+    """Environment steps and updates per second over about the last `seconds`."""
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self.seconds = seconds
+        self.marks: deque[tuple[float, int, int]] = deque()
+
+    def mark(self, env_steps: int, updates: int) -> None:
+        now = time.monotonic()
+        if self.marks and now - self.marks[-1][0] < self.seconds / 200:
+            return
+        self.marks.append((now, env_steps, updates))
+        while now - self.marks[0][0] > self.seconds and len(self.marks) > 2:
+            self.marks.popleft()
+
+    def forget(self) -> None:
+        """Leave out what comes between here and the next mark (an evaluation, say)."""
+        self.marks.clear()
+
+    @property
+    def env_steps(self) -> float:
+        return self._rate(1)
+
+    @property
+    def updates(self) -> float:
+        return self._rate(2)
+
+    def _rate(self, column: int) -> float:
+        if len(self.marks) < 2:
+            return 0.0
+        (start, *first), (end, *last) = self.marks[0], self.marks[-1]
+        return (last[column - 1] - first[column - 1]) / max(end - start, 1e-9)
+
+
+def hours_left(config: Config, env_steps: int, speed: Speed) -> float:
+    """Until trainer.max_steps at the present speed; infinite where it is not known yet."""
+    rate = speed.env_steps
+    return max(config.trainer.max_steps - env_steps, 0) / rate / 3600 if rate > 0 else math.inf
+
+
+def duration(hours: float) -> str:
+    if math.isinf(hours):
+        return "?"
+    if hours < 1:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def describe_run(config: Config, device: str, precision: str, threads: int, replay_bytes: int, storage: str) -> str:
+    """What a run will do, in the units of the configuration."""
+    trainer, repeat = config.trainer, config.env.action_repeat
+    policy_steps = trainer.max_steps / repeat
+    per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
+    updates = max(policy_steps - trainer.collect_steps, 0) * per_step
+    where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
+    return "\n".join(
+        [
+            f"run_dir      {config.run_dir}",
+            f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} at once, seed {config.seed}",
+            f"model        {config.model.name}; {device}, {precision}, {threads} CPU threads",
+            f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
+            f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
+            f"train_ratio  {trainer.train_ratio:g} replayed steps per policy step = one update of {config.batch_size} x "
+            f"{config.batch_length} every {1 / per_step:,.4g} policy steps; {updates:,.0f} updates in all",
+            f"replay       {config.replay.capacity:,} policy steps = {replay_bytes / 1e9:.2f} GB when full, {where}",
+        ]
+    )
+
+
+def open_loop_frames(
+    truth: Float[Tensor, "B T h w c"], model: Float[Tensor, "B T h w c"], context: int
+) -> list[np.ndarray]:
+    """Frames of truth, model and error stacked; a green edge while the model sees the truth, red while it dreams.
+
+    Both in [0, 1]. The error is (model - truth + 1) / 2, so grey is right.
+    """
+    rows = [truth, model, (model - truth + 1) / 2]
+    video = torch.stack([row.float().cpu().clamp(0, 1) for row in rows], dim=2)  # B T 3 h w c
+    if video.shape[-1] != 3:
+        video = video[..., :1].expand(*video.shape[:-1], 3)
+    pixels = (video * 255).round().to(torch.uint8)
+    pixels[:, :context, 1, :2] = torch.tensor([0, 200, 0], dtype=torch.uint8)
+    pixels[:, context:, 1, :2] = torch.tensor([220, 0, 0], dtype=torch.uint8)
+    _, time_steps, rows_count, height, width, _ = pixels.shape
+    pixels = pixels.permute(1, 2, 3, 0, 4, 5).reshape(time_steps, rows_count * height, -1, 3)
+    return list(pixels.numpy())
+
+
+def encode_gif(frames: list[np.ndarray], fps: float = 20.0) -> bytes:
+    """uint8 [h w 3] frames as an endless GIF. One palette, so that colours do not flicker between frames."""
+    images = [Image.fromarray(frame) for frame in frames]
+    palette = images[len(images) // 2].quantize(colors=256)
+    paletted = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    buffer = io.BytesIO()
+    paletted[0].save(
+        buffer, "GIF", save_all=True, append_images=paletted[1:], duration=max(20, round(1000 / fps)), loop=0
+    )
+    return buffer.getvalue()
+
+
+def write_gif(path: Path, frames: list[np.ndarray], fps: float = 20.0) -> bytes:
+    data = encode_gif(frames, fps)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return data

@@ -1,0 +1,142 @@
+"""From a config to a run: check and build everything (`prepare`), then train (`Training.fit`)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from dreamer.agent import Agent
+from dreamer.config import Config, flat, to_dict
+from dreamer.data.collector import Collector
+from dreamer.data.dataset import ReplayDataset
+from dreamer.data.replay import Replay
+from dreamer.data.storage import check_capacity, choose_storage, columns_of, nbytes_of
+from dreamer.envs.make import check_env, make_env
+from dreamer.training import callbacks, checkpoint
+from dreamer.training.module import DreamerModule
+from dreamer.training.report import describe_run
+
+
+@dataclass
+class Training:
+    """A run, ready to start. `resume` is the checkpoint file it goes on from, if any."""
+
+    config: Config
+    run_dir: Path
+    agent: Agent
+    dataset: ReplayDataset
+    device: torch.device
+    resume: Path | None
+    resumed_env_steps: int | None
+
+    def fit(self) -> None:
+        """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it."""
+        run_dir, config = self.run_dir, self.config
+        run_dir.mkdir(parents=True, exist_ok=True)
+        checkpoint.save_config(config, run_dir)
+        stop = callbacks.GracefulStop(self.dataset)
+        log = callbacks.RunLog(config, self.dataset, run_dir)
+        logger = self.build_logger()
+        trainer = L.Trainer(
+            accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
+            devices=1,
+            max_epochs=-1,
+            logger=logger,
+            callbacks=self.build_callbacks(log, stop),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(DreamerModule(self.agent), self.dataset, ckpt_path=self.resume, weights_only=True)
+        hyperparameters = flat(to_dict(config))
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(hyperparameters, {"hp/last_return": log.last_return or 0.0})
+        else:
+            logger.log_hyperparams(hyperparameters)
+        logger.finalize("success")
+        for env in self.dataset.collector.envs:
+            env.close()
+        if stop.received is not None:
+            print(f"Stopped at environment step {log.env_steps:,}. To go on: the same command with run_dir={run_dir}")
+            sys.exit(128 + stop.received)
+        print(f"Finished at environment step {log.env_steps:,}: {run_dir}")
+
+    def build_logger(self) -> TensorBoardLogger | CSVLogger:
+        if self.config.logger.name == "csv":
+            return CSVLogger(self.run_dir, name="csv")  # a file for each session, since it empties what it finds
+        purge = None if self.resumed_env_steps is None else self.resumed_env_steps + 1
+        return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
+
+    def build_callbacks(self, log: callbacks.RunLog, stop: callbacks.GracefulStop) -> list[Callback]:
+        """In the order in which they act after an update; the checkpoint comes last, when all the others are done."""
+        config, dataset, run_dir = self.config, self.dataset, self.run_dir
+        parts: list[Callback] = [
+            callbacks.LatentWriteBack(dataset),
+            log,
+            callbacks.Evaluate(config, dataset, self.agent, lambda: make_env(config.env), log),
+            callbacks.OpenLoopVideo(config, dataset, self.agent, run_dir),
+        ]
+        if config.trainer.profile:
+            parts.append(callbacks.Profile(run_dir))
+        return [*parts, stop, callbacks.Checkpoints(config, dataset, run_dir)]
+
+
+def prepare(config: Config) -> Training:
+    """Check what the user asked for, say what will happen, build it. ValueError before any directory exists."""
+    check_env(config.env)
+    check_capacity(int(config.replay.capacity), config.batch_size, config.batch_length, config.env.num_envs)
+    device, precision = choose_device(config.trainer.device), config.trainer.precision
+    resume = checkpoint.find_resume(config)
+    run_dir = Path(config.run_dir)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    L.seed_everything(config.seed, verbose=False)
+    torch.set_num_threads(config.trainer.threads or os.cpu_count() or 1)
+
+    envs = [make_env(config.env) for _ in range(config.env.num_envs)]
+    obs_space, action_space, rssm = envs[0].obs_space, envs[0].action_space, config.model.rssm
+    columns = columns_of(obs_space, action_space, rssm.deter, rssm.stoch)
+    capacity, directory = int(config.replay.capacity), run_dir / checkpoint.REPLAY_DIRECTORY
+    storage = choose_storage(config.replay.storage, columns, capacity, directory)
+    agent = Agent(config.model, obs_space, action_space, choose_precision(precision, device)).to(device)
+    if resume:
+        checkpoint.load_weights(agent, resume[1], resume[0])
+    replay = Replay(
+        columns, capacity, config.batch_length + 1, len(envs), storage, directory, config.seed, config.replay.online
+    )
+    collector = Collector(envs, agent, replay, int(config.trainer.collect_steps), config.seed)
+    dataset = ReplayDataset(
+        collector, replay, config.batch_size, config.trainer.train_ratio, int(config.trainer.max_steps)
+    )
+    nbytes = nbytes_of(columns, capacity)
+    print(describe_run(config, str(device), agent.precision, torch.get_num_threads(), nbytes, storage), flush=True)
+    if resume is None:
+        return Training(config, run_dir, agent, dataset, device, None, None)
+    path, state = resume
+    done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
+    print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
+    return Training(config, run_dir, agent, dataset, device, path, done)
+
+
+def choose_device(name: str) -> torch.device:
+    """trainer.device as torch's; auto takes CUDA where there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[name]:
+        raise ValueError(f"trainer.device={name} is not available with this torch on this machine; use auto or cpu.")
+    return torch.device(name, 0) if name == "cuda" else torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """trainer.precision; auto takes bfloat16 on a CUDA device that has it, float32 elsewhere."""
+    is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if name == "bfloat16" or (name == "auto" and is_fast) else "float32"

@@ -1,0 +1,35 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from dreamer.config import register
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def composed() -> Callable[..., DictConfig]:
+    """What Hydra makes of conf/ and these command-line words."""
+
+    def composed(*words: str) -> DictConfig:
+        register()
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            return compose("config", overrides=["run_dir=runs/test", *words])
+
+    return composed
+
+
+@pytest.fixture
+def train_py(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python train.py <words>` in an empty directory."""
+
+    def train_py(*words: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *flags, str(ROOT / "train.py"), *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    return train_py

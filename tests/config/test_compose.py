@@ -1,0 +1,78 @@
+"""Every file of conf/ composes into a config that passes every check."""
+
+from pathlib import Path
+
+import pytest
+
+from dreamer.config import from_dict, parse, to_dict
+
+CONF = Path(__file__).parents[2] / "conf"
+OPTIONS = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml")) if not path.stem.startswith("_")]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes_and_parses(composed, option):
+    config = parse(composed(option))
+    group, name = option.split("=")
+    if group in ("env", "model", "logger"):
+        assert getattr(config, group).name == name
+
+
+@pytest.mark.parametrize("debug", ["debug=tiny", "debug=profile"])
+@pytest.mark.parametrize("other", ["experiment=dmc_vision", "experiment=dmc_proprio", "experiment=walker_walk_classic"])
+def test_debug_goes_with_every_experiment_and_another_task(composed, debug, other):
+    config = parse(composed(debug, other, "env=cheetah_run"))
+    assert config.env.name == "cheetah_run"
+
+
+def test_all_twenty_tasks_of_the_control_suite_are_there():
+    assert len([option for option in OPTIONS if option.startswith("env=") and "dummy" not in option]) == 20
+
+
+@pytest.mark.parametrize("size", [option for option in OPTIONS if option.startswith("model=")])
+def test_model_sizes_follow_the_rule_of_the_paper(composed, size):
+    model = parse(composed(size)).model
+    hidden = model.units
+    assert (model.name, model.rssm.hidden) == (size.removeprefix("model="), hidden)
+    assert (model.rssm.deter, model.rssm.classes, model.depth) == (8 * hidden, hidden // 16, hidden // 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "obs", "model", "max_steps"),
+    [("dmc_vision", "vision", "size12m", 1_000_000), ("dmc_proprio", "proprio", "size1m", 500_000)],
+)
+def test_paper_experiments_hold_the_published_settings_for_any_task(composed, name, obs, model, max_steps):
+    config = parse(composed(f"experiment={name}", "env=cartpole_balance"))
+    assert (config.env.name, config.env.obs, config.env.action_repeat) == ("cartpole_balance", obs, 2)
+    assert (config.model.name, config.model.optim.lr, config.trainer.train_ratio) == (model, 4e-5, 512)
+    assert (config.batch_size, config.batch_length, config.trainer.max_steps) == (16, 64, max_steps)
+    policy_steps = max_steps // 2
+    resets = policy_steps // 500 + 1
+    assert config.replay.capacity >= policy_steps + resets, "rows would be evicted"
+
+
+def test_classic_experiment_has_three_learning_rates_and_a_short_memory(composed):
+    config = parse(composed("experiment=walker_walk_classic"))
+    optim = config.model.optim
+    assert (optim.world_lr, optim.actor_lr, optim.critic_lr) == (3e-4, 8e-5, 8e-5)
+    assert (config.env.name, config.model.actor.dist, config.model.imagination.horizon) == (
+        "walker_walk", "tanh_normal", 15,
+    )  # fmt: skip
+    assert (config.batch_size, config.batch_length, config.trainer.collect_steps) == (16, 50, 500)
+    assert (config.replay.capacity, config.replay.storage, config.model.free_nats) == (25_000, "ram", 1.0)
+
+
+def test_command_line_wins_over_experiment_and_debug(composed):
+    config = parse(composed("experiment=dmc_vision", "debug=tiny", "batch_size=3", "model.rssm.deter=128"))
+    assert (config.batch_size, config.model.rssm.deter) == (3, 128)
+
+
+def test_counts_may_be_written_with_an_exponent_and_become_whole_numbers(composed):
+    config = parse(composed("trainer.max_steps=1e8", "replay.capacity=3e4", "trainer.eval_every=2.5e4"))
+    counts = [config.trainer.max_steps, config.replay.capacity, config.trainer.eval_every]
+    assert counts == [100_000_000, 30_000, 25_000] and all(type(count) is int for count in counts)
+
+
+def test_saved_dictionary_gives_the_same_config_back(composed):
+    config = parse(composed("experiment=walker_walk_classic", "env.obs=both"))
+    assert from_dict(to_dict(config)) == config

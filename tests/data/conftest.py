@@ -1,0 +1,87 @@
+"""A small policy, and everything between counting environments and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dreamer.data.collector import Collector
+from dreamer.data.dataset import ReplayDataset
+from dreamer.data.replay import Replay
+from dreamer.data.storage import columns_of
+from dreamer.envs.dummy import Counter
+from dreamer.envs.wrappers import EpisodeJournal
+from dreamer.types import LatentArrays, Space
+
+
+class RowCounter:
+    """A recurrent policy whose memory is exact: deter = (rows since the reset, sum of the action before)."""
+
+    def __init__(self, action_space: Space) -> None:
+        self.space = action_space
+
+    def initial(self, num_envs: int) -> LatentArrays:
+        return {"deter": np.zeros((num_envs, 2), np.float32), "stoch": np.zeros((num_envs, 1), np.int16)}
+
+    def act(
+        self, obs: dict[str, np.ndarray], prev_latent: LatentArrays, prev_action: np.ndarray, is_first: np.ndarray
+    ) -> tuple[np.ndarray, LatentArrays]:
+        age = np.where(is_first, 0, prev_latent["deter"][:, 0] + 1)
+        before = np.where(is_first, 0, prev_action.sum(-1))
+        latent = {
+            "deter": np.stack([age, before], axis=1).astype(np.float32),
+            "stoch": (age[:, None] % 4).astype(np.int16),
+        }
+        place = age[:, None] + np.arange(self.space.shape[0])
+        if self.space.is_discrete:
+            return (place % np.array(self.space.classes)).astype(np.int32), latent
+        return np.sin(place + before[:, None]).astype(np.float32), latent
+
+
+@pytest.fixture
+def policy_class() -> type[RowCounter]:
+    return RowCounter
+
+
+@dataclass
+class Run:
+    """One run's data side; `directory` is where its replay files lie."""
+
+    replay: Replay
+    collector: Collector
+    dataset: ReplayDataset
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Run]:
+    """Builds a run on Counter environments whose episodes end with row 7, 8, ... (one length per environment)."""
+
+    def build_run(
+        num_envs: int = 2,
+        capacity: int = 400,
+        length: int = 6,
+        storage: str = "ram",
+        directory: str = "replay",
+        collect_steps: int = 20,
+        batch_size: int = 3,
+        train_ratio: float = 5.0,
+        max_steps: int = 400,
+        actions: str = "continuous",
+        is_terminal: bool = False,
+    ) -> Run:
+        envs = [
+            EpisodeJournal(
+                Counter("both", action_repeat=2, size=16, length=7 + index, actions=actions, is_terminal=is_terminal)
+            )
+            for index in range(num_envs)
+        ]
+        columns = columns_of(envs[0].obs_space, envs[0].action_space, deter=2, stoch=1)
+        replay = Replay(columns, capacity, length, num_envs, storage, tmp_path / directory, seed=1)
+        collector = Collector(envs, RowCounter(envs[0].action_space), replay, collect_steps, seed=2)
+        return Run(replay, collector, ReplayDataset(collector, replay, batch_size, train_ratio, max_steps))
+
+    return build_run

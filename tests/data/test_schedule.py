@@ -1,0 +1,29 @@
+"""Updates per policy step."""
+
+from __future__ import annotations
+
+import pytest
+
+from dreamer.data.schedule import TrainRatio
+
+
+@pytest.mark.parametrize("ratio", [1024.0, 512.0, 100.0, 32.0, 3.0, 4096.0])
+@pytest.mark.parametrize("stride", [1, 4, 16])
+def test_trained_rows_follow_policy_steps_without_drift(ratio: float, stride: int) -> None:
+    schedule = TrainRatio(ratio, 1024)
+    updates = [schedule(step) for step in range(1040, 1040 + 20_000, stride)]
+    assert updates[0] == 1
+    assert sum(updates[1:]) == int((len(updates) - 1) * stride * ratio / 1024)
+
+
+def test_no_ratio_means_no_updates() -> None:
+    schedule = TrainRatio(0.0, 1024)
+    assert [schedule(step) for step in range(5)] == [0] * 5
+
+
+def test_restored_schedule_carries_the_remainder_on() -> None:
+    one, other = TrainRatio(300.0, 1024), TrainRatio(300.0, 1024)
+    for step in range(17):
+        one(step)
+    other.load_state_dict(one.state_dict())
+    assert [one(step) for step in range(17, 60)] == [other(step) for step in range(17, 60)]

@@ -1,0 +1,74 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from dreamer.config import EnvConfig
+from dreamer.envs.make import check_env, make_env
+
+CONF = Path(__file__).parents[2] / "conf"
+NAMES = sorted(path.stem for path in (CONF / "env").glob("[!_]*.yaml"))
+
+
+def load(name: str) -> EnvConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose(f"env/{name}")
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EnvConfig), composed.env))
+    assert isinstance(config, EnvConfig)
+    return config
+
+
+def valid(**changes: Any) -> EnvConfig:
+    return EnvConfig(**{"suite": "dmc", "name": "walker_walk", "obs": "proprio", **changes})
+
+
+def test_all_twenty_vision_tasks_have_a_file() -> None:
+    assert len([name for name in NAMES if not name.startswith("dummy_")]) == 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_named_for_its_task_and_passes_the_checks(name: str) -> None:
+    config = load(name)
+    assert config.name == name
+    assert config.camera == (2 if name.startswith("quadruped") else 0)
+    config.obs = "proprio"
+    check_env(config)
+
+
+@pytest.mark.parametrize("name", ["reacher_easy", "dummy_counter_discrete", "dummy_recall"])
+def test_a_made_environment_runs(name: str) -> None:
+    config = load(name)
+    config.obs = "proprio"
+    env = make_env(config)
+    assert env.env_steps_per_action == config.action_repeat
+    assert env.reset(0).is_first
+    assert not env.step(np.zeros(env.action_space.shape, env.action_space.dtype)).is_first
+    env.close()
+
+
+@pytest.mark.usefixtures("renderer")
+def test_vision_is_what_the_files_ask_for() -> None:
+    config = load("walker_walk")
+    assert (config.obs, config.size, config.action_repeat) == ("vision", 64, 2)
+    assert make_env(config).reset(0).obs["image"].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"suite": "dm"}, "env.suite=dm must be dmc or dummy."),
+        ({"camera": 7}, "env.camera=7 must be from 0 to 1 for walker_walk, or -1, the free camera."),
+        ({"camera": -2}, "env.camera=-2 must be from 0 to 1 for walker_walk, or -1, the free camera."),
+        ({"name": "walker_wlak"}, "env.name=walker_wlak is not a task of env.suite=dmc; did you mean walker_walk"),
+        ({"name": "atari_pong"}, "env.name=atari_pong is not a task of env.suite=dmc;"),
+        ({"name": "xyz"}, "env.name=xyz is not a task of env.suite=dmc; some are acrobot_swingup"),
+        ({"suite": "dummy"}, "env.name=walker_walk is not a task of env.suite=dummy; some are dummy_counter"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_the_name_the_user_typed(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        make_env(valid(**changes))
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)

@@ -1,0 +1,23 @@
+"""Train an agent: python train.py env=walker_walk [key=value ...]; --help lists the keys."""
+
+import hydra
+from omegaconf import DictConfig
+
+from dreamer.cli import job_config, refusing_bad_input, run
+from dreamer.config import parse, register
+
+register()
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> None:
+    with refusing_bad_input():
+        config = parse(job_config(cfg))
+        from dreamer.training.run import prepare  # torch takes seconds to import; --help and wrong words need none
+
+        training = prepare(config)
+    training.fit()
+
+
+if __name__ == "__main__":
+    run(main)
