@@ -17,7 +17,8 @@ from torch import Tensor
 class Space:
     """Shape and type of one observation key, or of the action.
 
-    image: uint8 [h w c]. vector: float32 of any shape, () included. discrete: int32 [n] with `classes[i]` values for entry i.
+    image: uint8 [h w c]. vector: float32 of any shape, () included. discrete: int32 [n], entry i with
+    `classes[i]` values.
     A continuous action is float32 [A], each entry in [-1, 1]. A discrete action is int32 [n]; n = 1 for a plain choice.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -62,7 +64,7 @@ class ImageEncoder(nn.Module):
         channels = [sum(space.shape[2] for space in spaces), *(depth * mult for mult in config.mults)]
         self.convs = nn.ModuleList(
             Conv(before, after, config.kernel, stride=2 if config.strided else 1)
-            for before, after in zip(channels[:-1], channels[1:], strict=True)
+            for before, after in pairwise(channels)
         )
         self.norms = nn.ModuleList(RMSNorm(size) for size in channels[1:])
         height, width, _ = spaces[0].shape

@@ -18,7 +18,7 @@ def symexp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def symexp_bins(num_bins: int, limit: float = 20.0) -> Float[Tensor, " bins"]:
-    """symexp of equidistant points in [-limit, limit], exactly symmetric: the positive half mirrors the negative one."""
+    """symexp of equidistant points in [-limit, limit], exactly symmetric: one half mirrors the other."""
     half = num_bins // 2
     negative = symexp(torch.linspace(-limit, 0.0, half + num_bins % 2))
     return torch.cat([negative, -negative[:half].flip(0)])
@@ -27,7 +27,8 @@ def symexp_bins(num_bins: int, limit: float = 20.0) -> Float[Tensor, " bins"]:
 def two_hot_mean(logits: Float[Tensor, "*batch bins"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*batch"]:
     """Expected bin under softmax(logits), in raw space.
 
-    Mirrored bins are paired before the sum, so that symmetric logits give exactly 0 although the outer bins are near 5e8.
+    Mirrored bins are paired before the sum, so that symmetric logits give exactly 0 although the outer
+    bins are near 5e8.
     """
     probs = torch.softmax(logits.float(), dim=-1)
     half = bins.shape[0] // 2

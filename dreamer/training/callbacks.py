@@ -1,4 +1,4 @@
-"""What happens around the updates: latents back to replay, scalars, episodes, evaluation, videos, checkpoints, stopping."""
+"""What happens around the updates: latents back to replay, scalars, evaluation, videos, checkpoints, stopping."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 from tqdm import tqdm
 
@@ -203,8 +204,6 @@ class Pictures:
     def add(self, trainer: L.Trainer, tag: str, frames: list[Any], env_step: int) -> None:
         data = write_gif(self.run_dir / "videos" / f"{tag.replace('/', '_')}_{env_step:09d}.gif", frames)
         if isinstance(trainer.logger, TensorBoardLogger):
-            from tensorboard.compat.proto.summary_pb2 import Summary
-
             height, width, _ = frames[0].shape
             image = Summary.Image(encoded_image_string=data, height=height, width=width, colorspace=3)
             writer = trainer.logger.experiment._get_file_writer()  # add_video needs moviepy 1 and is silent without it
@@ -322,7 +321,7 @@ class Checkpoints(Callback):
 
 
 class GracefulStop(Callback):
-    """Ctrl-C and SIGTERM end the run after the update in progress, with a checkpoint; a second Ctrl-C ends it at once."""
+    """Ctrl-C and SIGTERM end the run after the update in progress, with a checkpoint; a second one ends it at once."""
 
     def __init__(self, dataset: ReplayDataset) -> None:
         self.dataset = dataset

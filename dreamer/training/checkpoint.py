@@ -1,4 +1,4 @@
-"""Checkpoints: Lightning's file with our counters, written whole or not at all, and read with words for what is wrong."""
+"""Checkpoints: Lightning's file with our counters, written whole or not at all, and refused in words where damaged."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def find_resume(config: Config) -> tuple[Path, dict[str, Any]] | None:
         return None
     if config.resume == "never":
         raise ValueError(
-            f"run_dir={config.run_dir} holds a run already and resume=never; choose another run_dir, or resume=auto to go on."
+            f"run_dir={config.run_dir} holds a run already and resume=never; "
+            "choose another run_dir, or resume=auto to go on."
         )
     if not path.is_file():
         print(f"{config.run_dir} holds a run without a checkpoint yet: starting it anew.")

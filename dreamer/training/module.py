@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from dreamer.agent import Agent
@@ -52,7 +53,7 @@ class DreamerModule(L.LightningModule):
     def apply_update(self, total: Tensor) -> Tensor:
         """Backward and one optimizer step; returns the gradients' norm before clipping."""
         optimizer = self.optimizers()
-        assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer), type(optimizer)
+        assert isinstance(optimizer, LightningOptimizer), type(optimizer)
         optimizer.zero_grad()
         self.manual_backward(total)
         grads = [p.grad for p in self.agent.parameters() if p.grad is not None]

@@ -79,8 +79,8 @@ def describe_run(config: Config, device: str, precision: str, threads: int, repl
             f"model        {config.model.name}; {device}, {precision}, {threads} CPU threads",
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
             f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
-            f"train_ratio  {trainer.train_ratio:g} replayed steps per policy step = one update of {config.batch_size} x "
-            f"{config.batch_length} every {1 / per_step:,.4g} policy steps; {updates:,.0f} updates in all",
+            f"train_ratio  {trainer.train_ratio:g} replayed steps per policy step = one update of {config.batch_size} "
+            f"x {config.batch_length} every {1 / per_step:,.4g} policy steps; {updates:,.0f} updates in all",
             f"replay       {config.replay.capacity:,} policy steps = {replay_bytes / 1e9:.2f} GB when full, {where}",
         ]
     )
@@ -100,7 +100,7 @@ def open_loop_frames(
     pixels = (video * 255).round().to(torch.uint8)
     pixels[:, :context, 1, :2] = torch.tensor([0, 200, 0], dtype=torch.uint8)
     pixels[:, context:, 1, :2] = torch.tensor([220, 0, 0], dtype=torch.uint8)
-    _, time_steps, rows_count, height, width, _ = pixels.shape
+    _, time_steps, rows_count, height, _, _ = pixels.shape
     pixels = pixels.permute(1, 2, 3, 0, 4, 5).reshape(time_steps, rows_count * height, -1, 3)
     return list(pixels.numpy())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,12 +93,12 @@ class Training:
 
 def prepare(config: Config) -> Training:
     """Check what the user asked for, say what will happen, build it. ValueError before any directory exists."""
+    quiet_libraries()
     check_env(config.env)
     check_capacity(int(config.replay.capacity), config.batch_size, config.batch_length, config.env.num_envs)
     device, precision = choose_device(config.trainer.device), config.trainer.precision
     resume = checkpoint.find_resume(config)
     run_dir = Path(config.run_dir)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     L.seed_everything(config.seed, verbose=False)
     torch.set_num_threads(config.trainer.threads or os.cpu_count() or 1)
 
@@ -124,6 +125,14 @@ def prepare(config: Config) -> Training:
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
     print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
     return Training(config, run_dir, agent, dataset, device, path, done)
+
+
+def quiet_libraries() -> None:
+    """Leave out what other libraries say of themselves; their warnings stay, but for one that nobody here can mend."""
+    for name in ("lightning.pytorch", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6 calls a name that torch 2.13 renamed.
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 
 def choose_device(name: str) -> torch.device:

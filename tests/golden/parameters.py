@@ -90,7 +90,7 @@ def their_layout(tensor: Tensor, path: str) -> Tensor:
 
 
 def load(module: nn.Module, arrays: dict[str, np.ndarray], root: str = "", partial: bool = False) -> None:
-    """Copy every array (by the authors' path) into the parameter of ours; all of ours must be covered unless partial."""
+    """Copy every array (by the authors' path) into our parameter; all of ours must be covered unless partial."""
     params = dict(module.named_parameters())
     left = set(params)
     with torch.no_grad():
