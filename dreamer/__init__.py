@@ -1,0 +1,22 @@
+"""DreamerV3. The folders are the data flow:
+
+    envs -> data (collector -> replay -> dataset) -> training/module.py -> logger, checkpoint
+                                                         |
+                   world_model -> behavior (imagination -> actor_critic), both in agent.py
+
+| equation of the paper                     | function                                                  |
+|-------------------------------------------|-----------------------------------------------------------|
+| symlog, symexp, two-hot loss              | ops/symlog.py: symlog, symexp, two_hot_loss, two_hot_mean |
+| sequence model, encoder, dynamics         | world_model/rssm.py: RSSM; nn/gru.py: BlockGRU            |
+| decoder, reward and continue predictors   | nn/decoder.py, nn/heads.py                                |
+| dynamics and representation loss, free nats | ops/kl.py: kl_losses                                    |
+| world-model loss                          | world_model/world_model.py: WorldModel.loss               |
+| imagined trajectories                     | behavior/imagination.py: imagine                          |
+| lambda-return                             | ops/returns.py: lambda_return                             |
+| return normalisation                      | nn/ema.py: PercentileRange                                |
+| actor and critic loss                     | behavior/actor_critic.py: ActorCritic.loss                |
+| critic loss on replayed trajectories      | behavior/actor_critic.py: ActorCritic.replay_loss         |
+| slow critic                               | nn/ema.py: SlowCopy                                       |
+| LaProp, adaptive gradient clipping        | nn/optim.py: LaProp, clip_to_parameters_                  |
+| one update                                | training/module.py: DreamerModule.training_step           |
+"""
