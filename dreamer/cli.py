@@ -39,6 +39,8 @@ def run(main: Callable[[], Any], schema: type = Config) -> None:
         main()
     except Refusal as error:
         _exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
         _exit(describe(error, schema))
     except ValueError as error:

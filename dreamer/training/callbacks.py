@@ -111,6 +111,8 @@ class RunLog(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self.updates == 0:
+            self.speed.forget()  # collecting with random actions was faster than what follows
         self.updates = trainer.global_step
         for name, value in outputs["metrics"].items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()

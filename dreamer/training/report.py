@@ -52,9 +52,10 @@ class Speed:
 
 
 def hours_left(config: Config, env_steps: int, speed: Speed) -> float:
-    """Until trainer.max_steps at the present speed; infinite where it is not known yet."""
-    rate = speed.env_steps
-    return max(config.trainer.max_steps - env_steps, 0) / rate / 3600 if rate > 0 else math.inf
+    """Until trainer.max_steps at the present speed; infinite while there are no updates to tell it from."""
+    if speed.updates == 0:
+        return math.inf
+    return max(config.trainer.max_steps - env_steps, 0) / speed.env_steps / 3600
 
 
 def duration(hours: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -100,7 +99,8 @@ def prepare(config: Config) -> Training:
     resume = checkpoint.find_resume(config)
     run_dir = Path(config.run_dir)
     L.seed_everything(config.seed, verbose=False)
-    torch.set_num_threads(config.trainer.threads or os.cpu_count() or 1)
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
 
     envs = [make_env(config.env) for _ in range(config.env.num_envs)]
     obs_space, action_space, rssm = envs[0].obs_space, envs[0].action_space, config.model.rssm

@@ -1,0 +1,83 @@
+"""Evaluate a trained agent: python scripts/evaluate.py checkpoint=<run dir or file> episodes=10 seed=0 json= video=
+
+Prints and writes the return of each episode, their mean and standard deviation. Actions are sampled, as in training.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from dreamer.bounds import bounded, check_bounds
+from dreamer.cli import refusing_bad_input, run
+
+
+@dataclass
+class EvaluateConfig:
+    checkpoint: str = MISSING
+    episodes: int = bounded(10, low=1)
+    seed: int = bounded(0, low=0, high=2**32 - 1)
+    json: str | None = None
+    video: str | None = None
+    threads: int = bounded(1, low=1)
+
+
+ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    with refusing_bad_input():
+        if OmegaConf.is_missing(cfg, "checkpoint"):
+            raise ValueError("checkpoint has no value; give checkpoint=<run directory or checkpoint file>.")
+        options = OmegaConf.to_object(cfg)
+        assert isinstance(options, EvaluateConfig)
+        check_bounds(options)
+
+        import torch  # seconds to import; --help and wrong words need none
+
+        from dreamer.envs.make import make_env
+        from dreamer.identity import digest
+        from dreamer.training.checkpoint import load_agent, load_config, locate, read_checkpoint
+        from dreamer.training.evaluation import evaluate
+        from dreamer.training.report import write_gif
+        from dreamer.training.run import quiet_libraries
+
+        quiet_libraries()
+        torch.set_num_threads(options.threads)
+        path = locate(options.checkpoint)
+        state = read_checkpoint(path)
+        config = load_config(state)
+        env = make_env(config.env)
+        agent = load_agent(state, config, env.obs_space, env.action_space, path)
+        if options.video and env.reset(0) and env.frame() is None:
+            raise ValueError(f"video={options.video}: {config.env.name} has no picture to show on this machine.")
+
+    result = evaluate(agent, env, options.episodes, options.seed, record=options.video is not None)
+    env.close()
+    for index, (ret, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
+        print(f"episode {index}: return {ret:.1f}, {length} policy steps")
+    print(f"{config.env.name}: {result.mean:.1f} +- {result.std:.1f} over {options.episodes} episodes, seed {options.seed}")
+    if options.json:
+        report = {
+            "returns": result.returns,
+            "mean": result.mean,
+            "std": result.std,
+            "env": config.env.name,
+            "config_digest": digest(config),
+            "checkpoint": options.checkpoint,
+            "env_steps": state["dreamer"]["env_steps"],
+            "seed": options.seed,
+        }
+        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if options.video:
+        write_gif(Path(options.video), result.frames)
+
+
+if __name__ == "__main__":
+    run(main, EvaluateConfig)
