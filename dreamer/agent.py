@@ -26,8 +26,10 @@ class Agent(nn.Module):
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
-        if clash := set(obs_space) & {field.name for field in fields(LossScales)}:
+        if clash := set(obs_space) & {"total", *(field.name for field in fields(LossScales))}:
             raise ValueError(f"Observation keys {sorted(clash)} are names of losses; rename them in the environment.")
+        if taken := [key for key in sorted(obs_space) if "." in key or hasattr(nn.ModuleDict(), key)]:
+            raise ValueError(f"Observation keys {taken} cannot name a layer of torch; rename them in the environment.")
         self.config, self.obs_space, self.action_space, self.precision = config, obs_space, action_space, precision
         self.world_model = WorldModel(config, obs_space, action_space)
         self.actor_critic = ActorCritic(config, self.world_model.features, action_space)

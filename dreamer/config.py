@@ -303,11 +303,15 @@ def _check_lengths(config: Config) -> None:
     last = config.model.imagination.last
     if last > config.batch_length:
         raise ValueError(f"model.imagination.last={last} must be at most batch_length={config.batch_length}; 0: all.")
-    # One row more than is trained: the context of the first. Sequences do not cross from one environment to another.
-    least = max(config.batch_size * config.batch_length, config.env.num_envs * (config.batch_length + 1))
+    if last == 1:  # the critic's loss on replayed rows needs the row after each
+        raise ValueError("model.imagination.last=1 must be 0 (all rows) or at least 2.")
+    # A sequence has one row more than is trained, its context, and does not cross from one environment to another.
+    num_envs, rows = config.env.num_envs, config.batch_length + 1
+    starts = math.ceil(config.batch_size / num_envs)  # in each environment, for a batch to be drawn
+    least = max(config.batch_size * rows, num_envs * (config.batch_length + starts))
     if config.replay.capacity < least:
         raise ValueError(
             f"replay.capacity={config.replay.capacity} must be at least {least}: one batch of batch_size="
-            f"{config.batch_size} x batch_length={config.batch_length}, and one sequence for each of env.num_envs="
-            f"{config.env.num_envs}."
+            f"{config.batch_size} sequences of batch_length={config.batch_length} rows and one of context, from "
+            f"env.num_envs={num_envs}."
         )

@@ -27,6 +27,15 @@ class EvaluateConfig:
     threads: int = bounded(1, low=1)
 
 
+def check_outputs(options: EvaluateConfig) -> None:
+    """ValueError before the work is done, not after, where a file cannot be written."""
+    for key, name in (("json", options.json), ("video", options.video)):
+        if name and not Path(name).parent.is_dir():
+            raise ValueError(f"{key}={name}: the directory {Path(name).parent} does not exist.")
+    if options.video and Path(options.video).suffix.lower() != ".gif":
+        raise ValueError(f"video={options.video} must end in .gif.")
+
+
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
 
 
@@ -38,6 +47,7 @@ def main(cfg: DictConfig) -> None:
         options = OmegaConf.to_object(cfg)
         assert isinstance(options, EvaluateConfig)
         check_bounds(options)
+        check_outputs(options)
 
         import torch  # seconds to import; --help and wrong words need none
 
@@ -62,7 +72,8 @@ def main(cfg: DictConfig) -> None:
     env.close()
     for index, (ret, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         print(f"episode {index}: return {ret:.1f}, {length} policy steps")
-    print(f"{config.env.name}: {result.mean:.1f} +- {result.std:.1f} over {options.episodes} episodes, seed {options.seed}")
+    spread = f"{result.mean:.1f} +- {result.std:.1f}"
+    print(f"{config.env.name}: {spread} over {options.episodes} episodes, seed {options.seed}")
     if options.json:
         report = {
             "returns": result.returns,

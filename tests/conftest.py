@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+
+from dreamer.config import Config, parse, register
+
+CONF = Path(__file__).parents[1] / "conf"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,3 +27,15 @@ def one_thread_and_a_seed() -> None:
     """Tests run beside each other's environments: two spinning OpenMP threads would slow both down."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Config]:
+    """The checked config of `debug=tiny` with the given words: tiny("run_dir=...", "env=dummy_counter", ...)."""
+
+    def tiny(*words: str) -> Config:
+        register()
+        with initialize_config_dir(str(CONF), version_base=None):
+            return parse(compose("config", overrides=["run_dir=runs/test", "debug=tiny", "trainer.threads=1", *words]))
+
+    return tiny

@@ -53,22 +53,6 @@ def nbytes_of(columns: Mapping[str, Column], capacity: int) -> int:
     return capacity * (sum(column.nbytes for column in columns.values()) + np.dtype(np.int64).itemsize)
 
 
-def check_capacity(capacity: int, batch_size: int, batch_length: int, num_envs: int) -> None:
-    """Refuse a replay that can never hold one batch of sequences (batch_length trained rows and one of context)."""
-    length = batch_length + 1
-    need = batch_size * length
-    if capacity < need:
-        raise ValueError(
-            f"replay.capacity={capacity} is smaller than one batch: batch_size={batch_size} sequences of "
-            f"batch_length={batch_length} rows and one row of context need at least {need}."
-        )
-    if num_envs * (capacity // num_envs - length + 1) < batch_size:
-        raise ValueError(
-            f"replay.capacity={capacity} over env.num_envs={num_envs} environments leaves each too few rows for "
-            f"batch_size={batch_size} sequences of batch_length={batch_length}; try {need + num_envs * length}."
-        )
-
-
 def choose_storage(storage: str, columns: Mapping[str, Column], capacity: int, directory: Path | str) -> str:
     """`ram` or `disk` for replay.storage=auto|ram|disk; ValueError when `capacity` rows do not fit there.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import sys
 import time
@@ -85,13 +86,13 @@ class RunLog(Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.monotonic()
-        self.updates = trainer.global_step
         logger = trainer.logger
         assert logger is not None
         self.log_metrics = lambda values, env_step: logger.log_metrics(values, step=env_step)
         self.dataset.after_step = self.on_policy_step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.updates = trainer.global_step  # not known before
         self.due.last = self.env_steps
         trim_returns(self.run_dir / RETURNS_FILE, self.env_steps)
 
@@ -300,6 +301,7 @@ class Checkpoints(Callback):
             "digest": digest(self.config),
             "env_steps": self.dataset.collector.env_steps,
             "updates": trainer.global_step,
+            "dataset": self.dataset.state_dict(),
             "random": random_state(),
         }
 
@@ -372,9 +374,9 @@ class Profile(Callback):
 
 
 def append_return(path: Path, env_step: int, seconds: float, ret: float, length: int) -> None:
-    is_new = not path.exists()
+    is_new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         if is_new:
             writer.writerow(["env_step", "wall_seconds", "return", "length"])
         writer.writerow([env_step, f"{seconds:.1f}", f"{ret:.4f}", length])
@@ -385,7 +387,8 @@ def trim_returns(path: Path, env_step: int) -> None:
     if not path.exists():
         return
     with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    kept = [row for row in rows if int(row[0]) <= env_step]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *kept])
+        header, *rows = [line for line in file if line.endswith("\n")] or [""]  # no half line of a killed process
+    kept = [row for row in rows if int(row.split(",")[0]) <= env_step]
+    part = path.with_suffix(".part")
+    part.write_bytes("".join([header, *kept]).encode())
+    os.replace(part, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,36 @@ import yaml
 
 from dreamer.agent import Agent
 from dreamer.config import Config, from_dict, to_dict
+from dreamer.data.dataset import ReplayDataset
 from dreamer.identity import differences, digest
-from dreamer.types import Space
+from dreamer.types import Batch, Space
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINT_FILE = "checkpoints/last.ckpt"
 REPLAY_DIRECTORY = "replay"
+
+
+class Batches:
+    """The dataset as Lightning sees it: without a state, which callbacks.Checkpoints saves and run.prepare restores.
+
+    Lightning restores the state of what it iterates in the middle of an epoch only. Here a run is one epoch, so the
+    checkpoint that is written when it ends (max_steps, a signal) would bring back the weights but no replay.
+    """
+
+    def __init__(self, dataset: ReplayDataset) -> None:
+        self.batches = dataset
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # with both methods, Lightning knows that this can be resumed, and does not warn
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert not state_dict, list(state_dict)
 
 
 def save_checkpoint(trainer: L.Trainer, run_dir: Path) -> Path:
@@ -27,6 +52,8 @@ def save_checkpoint(trainer: L.Trainer, run_dir: Path) -> Path:
     path = run_dir / CHECKPOINT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
+    if trainer.logger is not None:
+        trainer.logger.save()  # what a resume goes on from is logged on disk, also where the process is killed
     trainer.save_checkpoint(part)
     os.replace(part, path)
     return path

@@ -53,7 +53,7 @@ class Speed:
 
 def hours_left(config: Config, env_steps: int, speed: Speed) -> float:
     """Until trainer.max_steps at the present speed; infinite while there are no updates to tell it from."""
-    if speed.updates == 0:
+    if speed.updates == 0 or speed.env_steps == 0:
         return math.inf
     return max(config.trainer.max_steps - env_steps, 0) / speed.env_steps / 3600
 
@@ -109,7 +109,8 @@ def open_loop_frames(
 def encode_gif(frames: list[np.ndarray], fps: float = 20.0) -> bytes:
     """uint8 [h w 3] frames as an endless GIF. One palette, so that colours do not flicker between frames."""
     images = [Image.fromarray(frame) for frame in frames]
-    palette = images[len(images) // 2].quantize(colors=256)
+    few = frames[:: -(-len(frames) // 32)]  # from all over the film: what only some frames show has its colours too
+    palette = Image.fromarray(np.concatenate(few)).quantize(colors=256)
     paletted = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
     paletted[0].save(

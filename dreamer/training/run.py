@@ -19,7 +19,7 @@ from dreamer.config import Config, flat, to_dict
 from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
-from dreamer.data.storage import check_capacity, choose_storage, columns_of, nbytes_of
+from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env
 from dreamer.training import callbacks, checkpoint
 from dreamer.training.module import DreamerModule
@@ -55,8 +55,10 @@ class Training:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            log_every_n_steps=1,  # RunLog logs in environment steps; Lightning would only warn of short runs
         )
-        trainer.fit(DreamerModule(self.agent), self.dataset, ckpt_path=self.resume, weights_only=True)
+        batches = checkpoint.Batches(self.dataset)
+        trainer.fit(DreamerModule(self.agent), batches, ckpt_path=self.resume, weights_only=True)
         hyperparameters = flat(to_dict(config))
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(hyperparameters, {"hp/last_return": log.last_return or 0.0})
@@ -73,7 +75,8 @@ class Training:
     def build_logger(self) -> TensorBoardLogger | CSVLogger:
         if self.config.logger.name == "csv":
             return CSVLogger(self.run_dir, name="csv")  # a file for each session, since it empties what it finds
-        purge = None if self.resumed_env_steps is None else self.resumed_env_steps + 1
+        # What an earlier session logged beyond this point is void: those steps are taken again.
+        purge = 0 if self.resumed_env_steps is None else self.resumed_env_steps + 1
         return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
 
     def build_callbacks(self, log: callbacks.RunLog, stop: callbacks.GracefulStop) -> list[Callback]:
@@ -94,7 +97,6 @@ def prepare(config: Config) -> Training:
     """Check what the user asked for, say what will happen, build it. ValueError before any directory exists."""
     quiet_libraries()
     check_env(config.env)
-    check_capacity(int(config.replay.capacity), config.batch_size, config.batch_length, config.env.num_envs)
     device, precision = choose_device(config.trainer.device), config.trainer.precision
     resume = checkpoint.find_resume(config)
     run_dir = Path(config.run_dir)
@@ -122,6 +124,7 @@ def prepare(config: Config) -> Training:
     if resume is None:
         return Training(config, run_dir, agent, dataset, device, None, None)
     path, state = resume
+    dataset.load_state_dict(state["dreamer"]["dataset"])
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
     print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
     return Training(config, run_dir, agent, dataset, device, path, done)

@@ -37,8 +37,9 @@ OUT_OF_RANGE = {
     "model.actor.min_std=2.0": "at most model.actor.max_std=1.0",
     "model.return_norm.low=95.0": "below model.return_norm.high=95.0",
     "model.imagination.horizon=0": "at least 1",
-    "model.imagination.last=65": "at most batch_length=64",
-    "replay.capacity=1000": "at least 1024",
+    "model.imagination.last=33": "at most batch_length=32",
+    "model.imagination.last=1": "0 (all rows) or at least 2",
+    "replay.capacity=527": "at least 528",
     "env.obs=pixels": "vision, proprio or both",
     "model.actor.dist=tanhnormal": "normal or tanh_normal. Did you mean tanh_normal?",
     "trainer.device=gpu": "auto, cpu, cuda or mps",
@@ -97,6 +98,17 @@ def test_depth_of_the_encoder_decides_which_picture_sizes_fit(composed):
         parse(composed("env.size=70", *mults))
 
 
+@pytest.mark.parametrize("num_envs", [1, 3, 16, 20])
+def test_smallest_capacity_is_enough_to_draw_a_batch(composed, num_envs):
+    words = (f"env.num_envs={num_envs}", "batch_size=16", "batch_length=64")
+    with pytest.raises(ValueError, match=r"replay\.capacity=17 must be at least") as caught:
+        parse(composed("replay.capacity=17", *words))
+    least = int(str(caught.value).split("at least ")[1].split(":")[0])
+    config = parse(composed(f"replay.capacity={least}", *words))
+    rows = int(config.replay.capacity) // num_envs
+    assert num_envs * (rows - 64) >= 16 and rows >= 65
+
+
 def test_missing_value_is_asked_for_by_its_key(composed):
     with pytest.raises(ValueError, match="run_dir has no value"):
         parse(composed("run_dir="))
@@ -151,7 +163,7 @@ def test_multirun_with_a_value_of_the_wrong_type_starts_no_job(train_py, tmp_pat
 
 
 def test_failing_job_of_a_multirun_leaves_its_error_and_the_next_one_runs(train_py, tmp_path):
-    result = train_py("-m", "run_dir=sweep", "batch_length=1,2", "replay.capacity=1", "hydra/hydra_logging=none")
+    result = train_py("-m", "run_dir=sweep", "batch_length=1,16", "replay.capacity=1", "hydra/hydra_logging=none")
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert (tmp_path / "sweep" / "0" / "error.txt").read_text() == "batch_length=1 must be at least 2.\n"
-    assert (tmp_path / "sweep" / "1" / "error.txt").read_text().startswith("replay.capacity=1 must be at least 32")
+    assert (tmp_path / "sweep" / "1" / "error.txt").read_text().startswith("replay.capacity=1 must be at least 272")

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from dreamer.data.replay import Replay
-from dreamer.data.storage import Column, check_capacity, choose_storage, columns_of, free_disk, nbytes_of
+from dreamer.data.storage import Column, choose_storage, columns_of, free_disk, nbytes_of
 from dreamer.types import Space
 
 COLUMNS = {
@@ -83,21 +83,3 @@ def test_files_of_the_run_to_be_resumed_count_as_free_disk(tmp_path: Path, monke
     replay.save()
     machine(monkeypatch, memory=0, disk=5)
     assert free_disk(tmp_path) >= 5 + nbytes_of(COLUMNS, 1000)
-
-
-def test_capacity_below_one_batch_names_the_keys() -> None:
-    check_capacity(1040, batch_size=16, batch_length=64, num_envs=1)
-    with pytest.raises(ValueError, match=r"replay\.capacity=1039 .* batch_size=16 .* batch_length=64 .* at least 1040"):
-        check_capacity(1039, batch_size=16, batch_length=64, num_envs=1)
-
-
-def test_capacity_too_small_for_each_environment_names_their_number() -> None:
-    with pytest.raises(ValueError, match=r"replay\.capacity=1040 over env\.num_envs=20 .* try 2340") as error:
-        check_capacity(1040, batch_size=16, batch_length=64, num_envs=20)
-    check_capacity(int(str(error.value).rstrip(".").split()[-1]), batch_size=16, batch_length=64, num_envs=20)
-
-
-def test_suggested_capacity_holds_a_batch() -> None:
-    for num_envs in range(1, 60):
-        for batch_size in (1, 4, 16):
-            check_capacity(batch_size * 9 + num_envs * 9, batch_size, 8, num_envs)

@@ -1,0 +1,55 @@
+"""Imagined trajectories: where they start, what follows from what, and that nothing learns through them."""
+
+import pytest
+import torch
+from tiny import ACTIONS, VECTORS, build_agent
+
+from dreamer.behavior.imagination import imagine
+from dreamer.types import Latent
+from dreamer.world_model.world_model import action_vector
+
+N, H = 5, 4
+
+
+def start() -> Latent:
+    return Latent(torch.randn(N, 24), torch.nn.functional.one_hot(torch.randint(0, 5, (N, 3)), 5).float())
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_rollout_begins_at_the_start_and_each_action_leads_into_the_next_state(kind: str) -> None:
+    agent = build_agent(VECTORS, ACTIONS[kind])
+    model, first = agent.world_model, start()
+    rollout = imagine(model, agent.actor_critic.actor, first, H)
+    assert rollout.feat.shape == (N, H + 1, 24 + 15)
+    assert torch.equal(rollout.feat[:, 0], torch.cat([first.deter, first.stoch.flatten(1)], -1))
+    actions = action_vector(rollout.action, ACTIONS[kind])
+    for t in range(H):
+        latent = Latent(rollout.feat[:, t, :24], rollout.feat[:, t, 24:].unflatten(-1, (3, 5)))
+        expected = model.rssm.imagine_step(latent, actions[:, t]).deter  # h is deterministic, z is not
+        torch.testing.assert_close(rollout.feat[:, t + 1, :24], expected)
+    torch.testing.assert_close(rollout.reward, model.reward.mean(model.reward(rollout.feat)))
+    torch.testing.assert_close(rollout.cont, torch.sigmoid(model.cont(rollout.feat)))
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_imagined_actions_are_as_an_environment_takes_them(kind: str) -> None:
+    space = ACTIONS[kind]
+    agent = build_agent(VECTORS, space)
+    action = imagine(agent.world_model, agent.actor_critic.actor, start(), 30).action
+    assert action.shape == (N, 31, *space.shape)
+    assert action.dtype == getattr(torch, space.dtype)
+    for i, classes in enumerate(space.classes):
+        assert set(action[..., i].flatten().tolist()) == set(range(classes))
+
+
+def test_a_rollout_is_constant() -> None:
+    agent = build_agent(VECTORS)
+    latent = Latent(*(part.requires_grad_() for part in start()))
+    rollout = imagine(agent.world_model, agent.actor_critic.actor, latent, H)
+    assert not any(part.requires_grad for part in rollout)
+
+
+def test_horizon_zero_is_the_start_alone() -> None:
+    agent = build_agent(VECTORS)
+    rollout = imagine(agent.world_model, agent.actor_critic.actor, start(), 0)
+    assert [part.shape[1] for part in rollout] == [1, 1, 1, 1]

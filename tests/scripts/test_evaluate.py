@@ -1,0 +1,88 @@
+"""scripts/evaluate.py: what it prints and writes, that one seed gives one result, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dreamer.identity import digest
+from dreamer.training.run import prepare
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """A directory with a short run of its own name, `run`, on an environment whose return depends on the actions."""
+    path = tmp_path_factory.mktemp("evaluate")
+    config = tiny(f"run_dir={path / 'run'}", "env=dummy_recall", "trainer.max_steps=480", "trainer.eval_every=0")
+    prepare(config).fit()
+    return path, config
+
+
+@pytest.fixture
+def evaluate_py(trained):
+    """Runs `python scripts/evaluate.py <words>` beside the run."""
+
+    def evaluate_py(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=trained[0], env=environment, capture_output=True, text=True, timeout=240)
+
+    return evaluate_py
+
+
+def test_directory_and_file_give_the_same_result_and_the_promised_keys(trained, evaluate_py):
+    path, config = trained
+    file = "run/checkpoints/last.ckpt"
+    by_directory = evaluate_py("checkpoint=run", "episodes=12", "seed=3", "json=one.json", "video=one.gif")
+    assert by_directory.returncode == 0, by_directory.stderr
+    assert evaluate_py(f"checkpoint={file}", "episodes=12", "seed=3", "json=other.json").returncode == 0
+    one, other = (json.loads((path / name).read_text()) for name in ("one.json", "other.json"))
+    assert {**one, "checkpoint": file} == other, "recording a video changes nothing, and neither does the second run"
+    assert {"returns", "mean", "std", "env", "config_digest"} <= one.keys()
+    assert len(one["returns"]) == 12 and set(one["returns"]) <= {0.0, 1.0}
+    assert (one["mean"], one["std"]) == (np.mean(one["returns"]), np.std(one["returns"]))
+    assert (one["env"], one["config_digest"], one["seed"]) == ("dummy_recall", digest(config), 3)
+    lines = by_directory.stdout.splitlines()
+    assert len(lines) == 13 and lines[0] == f"episode 0: return {one['returns'][0]:.1f}, 4 policy steps"
+    assert lines[-1].startswith(f"dummy_recall: {one['mean']:.1f} +- {one['std']:.1f} over 12 episodes")
+    with Image.open(path / "one.gif") as film:
+        assert film.size == (16, 16) and getattr(film, "n_frames", 1) > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "checkpoint has no value"),
+        (["checkpoint=nowhere"], "checkpoint=nowhere does not exist."),
+        (["checkpoint=empty"], "checkpoint=empty holds no checkpoints/last.ckpt"),
+        (["checkpoint=truncated.ckpt"], "checkpoint=truncated.ckpt cannot be read; it is truncated"),
+        (["checkpoint=other.ckpt"], "checkpoint=other.ckpt is of another architecture: "),
+        (["checkpoint=run", "episodes=0"], "episodes=0 must be a whole number, at least 1"),
+        (["checkpoint=run", "episode=3"], "unknown key 'episode'; nearest: episodes"),
+        (["checkpoint=run", "episodes=few"], "episodes=few must be a whole number"),
+        (["checkpoint=run", "json=nowhere/out.json"], "json=nowhere/out.json: the directory nowhere does not exist."),
+        (["checkpoint=run", "video=out.mp4"], "video=out.mp4 must end in .gif."),
+    ],
+)
+def test_bad_input_ends_in_one_line(trained, evaluate_py, words, expected):
+    path = trained[0]
+    (path / "empty").mkdir(exist_ok=True)
+    data = (path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    (path / "truncated.ckpt").write_bytes(data[: len(data) // 2])
+    if "checkpoint=other.ckpt" in words:
+        state = torch.load(path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+        state["dreamer"]["config"]["model"]["rssm"]["deter"] *= 2
+        torch.save(state, path / "other.ckpt")
+    result = evaluate_py(*words)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith(f"error: {expected}") and len(result.stderr.splitlines()) <= 2

@@ -1,0 +1,90 @@
+"""Runs of train.py as a user starts them, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 240.0  # within which a process must do what a test waits for, on a machine that has other work too
+
+
+class RunDirectory:
+    """What lies in the directory of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        return torch.load(self.path / "checkpoints" / "last.ckpt", weights_only=True)
+
+    @property
+    def returns(self) -> list[dict[str, float]]:
+        """The rows of returns.csv, a line that is still being written left out."""
+        file = self.path / "returns.csv"
+        if not file.exists():
+            return []
+        lines = file.read_text().splitlines(keepends=True)
+        rows = csv.DictReader(line for line in lines if line.endswith("\n"))
+        return [{key: float(value) for key, value in row.items()} for row in rows]
+
+    @property
+    def events(self) -> EventAccumulator:
+        return EventAccumulator(str(self.path), size_guidance={"images": 0, "scalars": 0}).Reload()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `python train.py <words>` in an empty directory, and ends what is left of it after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-u", str(ROOT / "train.py"), "debug=tiny", "trainer.threads=1", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def finish(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int, str, str]]:
+    """Runs train.py to its end: exit status, stdout, stderr."""
+
+    def finish(*words: str) -> tuple[int, str, str]:
+        process = start(*words)
+        out, err = process.communicate(timeout=SECONDS)
+        return process.returncode, out, err
+
+    return finish
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool]], None]:
+    def wait_until(is_true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not is_true():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.05)
+
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def run_directory() -> type[RunDirectory]:
+    return RunDirectory

@@ -1,0 +1,58 @@
+"""Evaluation: whole episodes, seeds of its own, and no trace in the training that goes on after it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dreamer.agent import Agent
+from dreamer.envs.dummy import Counter, Recall
+from dreamer.training.evaluation import Evaluation, evaluate, forked_random
+
+
+@pytest.fixture
+def agent(tiny):
+    env = Recall()
+    return Agent(tiny("env=dummy_recall").model, env.obs_space, env.action_space)
+
+
+def test_returns_and_lengths_are_those_of_whole_episodes(tiny):
+    env = Counter("both", length=6)
+    agent = Agent(tiny("env=dummy_counter", "env.obs=both").model, env.obs_space, env.action_space)
+    result = evaluate(agent, env, episodes=3, seed=0, record=True)
+    assert (result.returns, result.lengths) == ([21.0] * 3, [6] * 3)  # 0 + 1 + ... + 6
+    assert [frame[0, 0, 0] for frame in result.frames] == list(range(7)), "the first episode alone is recorded, whole"
+    assert evaluate(agent, env, episodes=1, seed=0).frames == []
+
+
+def test_mean_and_standard_deviation_are_of_the_population():
+    result = Evaluation([1.0, 3.0], [4, 4], [])
+    assert (result.mean, result.std) == (2.0, 1.0)
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(agent):
+    one, same, other = (evaluate(agent, Recall(), episodes=40, seed=seed) for seed in (5, 5, 6))
+    assert one.returns == same.returns != other.returns
+    assert 0 < one.mean < 1, "an untrained agent guesses"
+
+
+def test_evaluation_draws_nothing_from_the_generators_of_training(agent):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
+    evaluate(agent, Recall(), episodes=2, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
+
+
+def test_forked_random_starts_from_its_seed_and_leaves_no_trace():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    with forked_random(8):
+        inside = torch.rand(2)
+    assert torch.equal(torch.rand(2), expected)
+    torch.manual_seed(8)
+    assert torch.equal(inside, torch.rand(2))

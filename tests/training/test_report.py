@@ -1,0 +1,133 @@
+"""Speeds, times left, and pictures that move."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dreamer.training import report
+from dreamer.training.callbacks import Every, append_return, trim_returns
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that report.Speed reads; assign to clock[0]."""
+    now = [100.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_speed_is_of_the_last_minute_and_unknown_at_first(clock):
+    speed = report.Speed(seconds=60)
+    speed.mark(0, 0)
+    assert (speed.env_steps, speed.updates) == (0.0, 0.0)
+    for second in range(1, 201):  # 20 steps and 2 updates a second, and from second 100 on twice as many
+        clock[0] = 100.0 + second
+        fast = max(second - 100, 0)
+        speed.mark(20 * (second + fast), 2 * (second + fast))
+    assert (speed.env_steps, speed.updates) == (pytest.approx(40), pytest.approx(4))
+    assert len(speed.marks) <= 62
+    speed.forget()
+    assert speed.env_steps == 0.0
+
+
+def test_time_left_follows_from_the_speed(tiny, clock):
+    config, speed = tiny("trainer.max_steps=8000"), report.Speed()
+    assert math.isinf(report.hours_left(config, 0, speed))
+    speed.mark(0, 0)
+    clock[0] += 10
+    speed.mark(100, 1)  # 10 a second
+    assert report.hours_left(config, 800, speed) == pytest.approx(0.2)
+    assert report.hours_left(config, 9000, speed) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"), [(math.inf, "?"), (0.5, "30 min"), (1.0, "1.0 h"), (47.0, "47.0 h"), (72.0, "3.0 days")]
+)
+def test_durations_read_well(hours, shown):
+    assert report.duration(hours) == shown
+
+
+def test_start_line_counts_updates_as_the_schedule_does(tiny):
+    config = tiny("trainer.max_steps=8320", "trainer.train_ratio=32", "env.action_repeat=4")
+    text = report.describe_run(config, "cpu", "float32", 1, 3 * 10**9, "disk")
+    # 2080 policy steps, 80 of them random; 32 of 4 x 16 rows for each: an update in two.
+    assert "8,320 environment steps" in text and "2,080 policy steps x action repeat 4" in text
+    assert "one update of 4 x 16 every 2 policy steps; 1,000 updates in all" in text
+    assert "3.00 GB when full, on disk" in text
+
+
+def test_gif_keeps_number_size_and_colours_of_its_frames(tmp_path):
+    frames = [np.full((8, 12, 3), (10 * index, 0, 200 - 9 * index), np.uint8) for index in range(21)]
+    data = report.write_gif(tmp_path / "videos" / "film.gif", frames)
+    assert (tmp_path / "videos" / "film.gif").read_bytes() == data
+    film = Image.open(io.BytesIO(data))
+    assert (film.n_frames, film.size, film.info["loop"]) == (21, (12, 8), 0)
+    for index, frame in enumerate(frames):
+        film.seek(index)
+        shown = np.asarray(film.convert("RGB")).astype(int)
+        assert abs(shown - frame).max() <= 4, "no frame takes the colours of another"
+
+
+def test_open_loop_film_stacks_truth_model_and_error_side_by_side_with_coloured_edges():
+    truth, model = torch.zeros(2, 3, 8, 8, 3), torch.zeros(2, 3, 8, 8, 3)
+    truth[0, :, ..., 0], model[1, :, ..., 2] = 1.0, 1.0  # sequence 0: true red; sequence 1: the model sees blue
+    frames = report.open_loop_frames(truth, model, context=2)
+    assert len(frames) == 3 and all(frame.shape == (3 * 8, 2 * 8, 3) and frame.dtype == np.uint8 for frame in frames)
+    for t, frame in enumerate(frames):
+        top, middle, bottom = frame[4], frame[12], frame[20]  # the middle line of each band
+        assert (top[4] == [255, 0, 0]).all() and (top[12] == 0).all()
+        assert (middle[4] == 0).all() and (middle[12] == [0, 0, 255]).all()
+        assert (bottom[4] == [0, 128, 128]).all() and (bottom[12] == [128, 128, 255]).all()
+        edge = [0, 200, 0] if t < 2 else [220, 0, 0]
+        assert (frame[8:10] == edge).all() and not (frame[10:] == [220, 0, 0]).all(-1).any()
+
+
+def test_open_loop_film_of_other_than_three_channels_is_grey():
+    frames = report.open_loop_frames(torch.ones(1, 2, 4, 4, 1), torch.zeros(1, 2, 4, 4, 1), context=1)
+    assert frames[0].shape == (12, 4, 3) and (frames[0][:4] == 255).all()
+
+
+def test_every_is_true_once_for_each_multiple_that_is_passed():
+    due = Every(10)
+    assert [count for count in range(0, 45, 3) if due(count)] == [12, 21, 30, 42]
+    assert due(95) and not due(99), "several at once count as one"
+    assert not any(Every(0)(count) for count in range(100))
+
+
+def test_every_goes_on_where_it_stood():
+    due = Every(10)
+    due.last = 25
+    assert [count for count in range(25, 42) if due(count)] == [30, 40]
+
+
+def test_returns_beyond_the_checkpoint_are_dropped(tmp_path):
+    file = tmp_path / "returns.csv"
+    trim_returns(file, 100)
+    assert not file.exists()
+    for step in (40, 80, 120):
+        append_return(file, step, 1.25, 0.5, 7)
+    trim_returns(file, 80)
+    append_return(file, 90, 2.0, 1.0, 7)
+    assert file.read_text().splitlines() == [
+        "env_step,wall_seconds,return,length", "40,1.2,0.5000,7", "80,1.2,0.5000,7", "90,2.0,1.0000,7",
+    ]  # fmt: skip
+
+
+def test_returns_torn_by_a_kill_or_empty_do_not_stop_a_resume(tmp_path):
+    file = tmp_path / "returns.csv"
+    append_return(file, 40, 1.0, 0.5, 7)
+    whole = file.read_text()
+    for torn in ("80,2", "80", "80,2.0,0.5", ""):
+        file.write_text(whole + torn)
+        trim_returns(file, 100)
+        assert file.read_text() == whole
+    file.write_text("")
+    trim_returns(file, 100)
+    append_return(file, 40, 1.0, 0.5, 7)
+    assert file.read_text() == whole

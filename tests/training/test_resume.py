@@ -1,0 +1,212 @@
+"""Stop and resume equals no stop, bit for bit; and what cannot be resumed is refused in words."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreamer.training.checkpoint import read_checkpoint
+from dreamer.training.run import prepare
+
+COUNTER = ("env=dummy_counter", "env.obs=both", "trainer.video_every=0")
+CARTPOLE = (
+    "env=cartpole_balance", "env.obs=proprio", "trainer.collect_steps=200", "trainer.train_ratio=2",
+    "trainer.eval_every=800", "trainer.video_every=0",
+)  # fmt: skip
+
+
+def train(tiny, path: Path, max_steps: int, *words: str) -> None:
+    prepare(tiny(f"run_dir={path}", f"trainer.max_steps={max_steps}", *words)).fit()
+
+
+def differing(one: object, other: object, name: str = "") -> list[str]:
+    """Names of the entries of two nested states that are not equal, bit for bit."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = one.keys() | other.keys()
+        return [path for key in keys for path in differing(one.get(key), other.get(key), f"{name}/{key}")]
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
+        return differing(dict(enumerate(one)), dict(enumerate(other)), name)
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return [] if torch.equal(one, other) else [name]
+    return [] if one == other else [name]
+
+
+@pytest.mark.parametrize(
+    ("words", "stops"),
+    [
+        # Episodes of Counter take 80 environment steps, those of cartpole 1000: all but one stop lie inside an episode,
+        # the first one before the first update.
+        pytest.param((*COUNTER, "trainer.eval_every=300"), (280, 632, 800, 1200), id="counter"),
+        pytest.param((*COUNTER, "replay.storage=disk", "replay.capacity=150"), (600, 1200), id="counter_on_disk"),
+        pytest.param((*COUNTER, "env.num_envs=3"), (700, 1100), id="three_counters"),
+        pytest.param(("env=dummy_recall", "trainer.video_every=0"), (500, 900), id="recall"),
+        pytest.param(CARTPOLE, (1500, 2600), id="cartpole"),
+    ],
+)
+def test_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, tmp_path, run_directory, words, stops):
+    for stop in stops:
+        train(tiny, tmp_path / "broken", stop, *words)
+    train(tiny, tmp_path / "whole", stops[-1], *words)
+    broken, whole = run_directory(tmp_path / "broken"), run_directory(tmp_path / "whole")
+    one, other = broken.checkpoint, whole.checkpoint
+    assert one["global_step"] == other["global_step"] > 5
+    for part in ("state_dict", "optimizer_states"):
+        assert differing(one[part], other[part]) == []
+    for part in ("random", "updates", "env_steps"):
+        assert differing(one["dreamer"][part], other["dreamer"][part]) == []
+    columns = ("env_step", "return", "length")
+    assert [[row[key] for key in columns] for row in broken.returns] == [
+        [row[key] for key in columns] for row in whole.returns
+    ]
+    steps = [event.step for event in broken.events.Scalars("episode/return")]
+    assert steps == [row["env_step"] for row in whole.returns]
+
+
+def test_finished_run_started_again_says_so_and_changes_nothing(tiny, tmp_path, run_directory, capsys):
+    words = (*COUNTER, "trainer.max_steps=500")
+    train(tiny, tmp_path / "run", 500, *words)
+    run = run_directory(tmp_path / "run")
+    before, returns, first = run.checkpoint, run.returns, capsys.readouterr().out
+    assert "Finished at environment step 500: " in first
+    train(tiny, tmp_path / "run", 500, *words)
+    assert "Finished at environment step 500: " in capsys.readouterr().out
+    assert differing(run.checkpoint["state_dict"], before["state_dict"]) == []
+    assert run.checkpoint["dreamer"]["updates"] == before["dreamer"]["updates"]
+    assert run.returns == returns
+    assert len(run.events.Scalars("eval/return_mean")) <= 1
+    train(tiny, tmp_path / "run", 400, *words[:-1])  # and one that is beyond a max_steps that was lowered
+    assert "Finished at environment step 500: " in capsys.readouterr().out
+    train(tiny, tmp_path / "run", 600, *words[:-1])  # it can still be prolonged
+    assert run.checkpoint["dreamer"]["env_steps"] == 600
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """A short run that others try to go on from; they must leave it as it is."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny, path, 480, *COUNTER, "trainer.eval_every=0")
+    return path
+
+
+def test_resume_never_refuses_to_go_on(tiny, finished):
+    with pytest.raises(ValueError, match=r"run_dir=.*run holds a run already and resume=never"):
+        prepare(tiny(f"run_dir={finished}", *COUNTER, "resume=never"))
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("seed=1", "seed: 0 -> 1"),
+        ("batch_size=5", "batch_size: 4 -> 5"),
+        ("model.optim.lr=1e-4", r"model.optim.lr: 0.0002 -> 0.0001"),
+        ("model.rssm.deter=128", "model.rssm.deter: 64 -> 128"),
+        ("env=dummy_recall", "env.name: dummy_counter -> dummy_recall"),
+    ],
+)
+def test_other_settings_are_refused_by_their_key(tiny, finished, word, shown):
+    with pytest.raises(ValueError, match="was started with other settings") as caught:
+        prepare(tiny(f"run_dir={finished}", *COUNTER, word))
+    assert shown in str(caught.value) and str(finished) in str(caught.value)
+
+
+def test_a_resumed_run_says_where_it_goes_on_in_one_line(tiny, finished, capsys):
+    prepare(tiny(f"run_dir={finished}", *COUNTER, "trainer.max_steps=1e4"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resume")]
+    assert len(lines) == 1 and "at environment step 480, update " in lines[0]
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
+def test_truncated_checkpoint_is_refused(tiny, finished, tmp_path, kept):
+    data = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(ValueError, match=r"checkpoint=.*last\.ckpt cannot be read; it is truncated or no checkpoint"):
+        prepare(tiny(f"run_dir={tmp_path / 'run'}", *COUNTER))
+
+
+def test_file_that_is_no_checkpoint_of_ours_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="was not written by this project"):
+        read_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="does not exist"):
+        read_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_checkpoint_of_another_architecture_is_refused(tiny, finished, tmp_path):
+    state = read_checkpoint(finished / "checkpoints" / "last.ckpt")
+    key = next(key for key in state["state_dict"] if key.endswith("weight"))
+    state["state_dict"][key] = state["state_dict"][key][:-1]
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    file.parent.mkdir(parents=True)
+    torch.save(state, file)
+    with pytest.raises(ValueError, match=r"is of another architecture: .* there and .* here"):
+        prepare(tiny(f"run_dir={tmp_path / 'run'}", *COUNTER))
+
+
+def test_checkpoint_without_its_replay_is_refused(tiny, finished, tmp_path):
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes((finished / "checkpoints" / "last.ckpt").read_bytes())
+    with pytest.raises(ValueError, match="replay"):
+        prepare(tiny(f"run_dir={tmp_path / 'run'}", *COUNTER))
+
+
+def test_run_dir_that_is_a_file_is_refused(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file; give a directory"):
+        prepare(tiny(f"run_dir={tmp_path / 'file'}", *COUNTER))
+
+
+ENDLESS = ("env=dummy_counter", "trainer.max_steps=1e9", "trainer.eval_every=0", "trainer.video_every=0", "run_dir=run")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+def test_signals_save_and_end_a_run_that_then_goes_on(start, wait_until, tmp_path, run_directory):
+    run, done = run_directory(tmp_path / "run"), 0.0
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = start(*ENDLESS)
+        wait_until(lambda done=done: bool(run.returns) and run.returns[-1]["env_step"] > done + 600)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == status, err
+        assert f"{signal.Signals(number).name}: saving and stopping" in out and "Traceback" not in err
+        resumed = [line for line in out.splitlines() if line.startswith("resume ")]
+        assert [f"at environment step {done:,.0f}, update" in line for line in resumed] == ([True] if done else [])
+        done = float(run.checkpoint["dreamer"]["env_steps"])
+        assert f"Stopped at environment step {done:,.0f}. To go on: the same command with run_dir=run" in out
+    steps = [row["env_step"] for row in run.returns]
+    assert steps == [80.0 * (index + 1) for index in range(len(steps))] and steps[-1] <= done
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint(start, wait_until, tiny, tmp_path, run_directory):
+    run, path = run_directory(tmp_path / "run"), tmp_path / "run"
+    process = start(*ENDLESS, "trainer.checkpoint_minutes=0.005")
+    wait_until(lambda: (path / "checkpoints" / "last.ckpt").exists())
+    first = run.checkpoint["dreamer"]["env_steps"]
+    wait_until(lambda: run.returns[-1]["env_step"] > first + 400)
+    process.kill()
+    process.communicate()
+    saved = run.checkpoint["dreamer"]["env_steps"]
+    train(tiny, path, saved + 400, *ENDLESS[:1], *ENDLESS[2:4])
+    assert run.checkpoint["dreamer"]["env_steps"] == saved + 400
+    steps = [row["env_step"] for row in run.returns]
+    assert steps == [80.0 * (index + 1) for index in range(len(steps))] and steps[-1] > saved
+    assert [event.step for event in run.events.Scalars("episode/return")] == steps
+
+
+def test_run_killed_before_its_first_checkpoint_starts_anew(start, wait_until, tiny, tmp_path, run_directory, capsys):
+    run, path = run_directory(tmp_path / "run"), tmp_path / "run"
+    process = start(*ENDLESS)
+    wait_until(lambda: len(run.returns) > 12)
+    process.kill()
+    process.communicate()
+    train(tiny, path, 480, *ENDLESS[:1], *ENDLESS[2:4])
+    assert "holds a run without a checkpoint yet: starting it anew." in capsys.readouterr().out
+    steps = [row["env_step"] for row in run.returns]
+    assert steps == [80.0, 160.0, 240.0, 320.0, 400.0, 480.0]
+    assert [event.step for event in run.events.Scalars("episode/return")] == steps
