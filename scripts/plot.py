@@ -91,12 +91,15 @@ def draw(options: PlotConfig, title: str, curves: list, references: dict) -> Non
     last = options.xmax or max(steps[-1] for steps, _ in curves)
     for index, (name, (steps, returns)) in enumerate(zip(options.runs, curves, strict=True)):
         color = f"C{index}"
-        means = [sum(part) / len(part) for i in range(len(returns)) if (part := returns[max(0, i - WINDOW + 1) : i + 1])]
+        recent = [returns[max(0, i - WINDOW + 1) : i + 1] for i in range(len(returns))]
+        means = [sum(part) / len(part) for part in recent]
         axes.plot(steps, returns, ".", color=color, markersize=3, alpha=0.4)
         axes.plot(steps, means, "-", color=color, label=f"ours: {name}")
     for index, (method, rows) in enumerate(references.items()):
-        shown = [row for row in rows if row[0] <= 1.3 * last]
-        x, y, error = zip(*shown, strict=True) if shown else ((), (), ())
+        shown = [row for row in rows if row[0] <= 1.05 * last]
+        if not shown:
+            continue
+        x, y, error = zip(*shown, strict=True)
         style = {"fmt": "s--", "color": f"0.{3 + 2 * index}", "markersize": 4, "capsize": 2, "linewidth": 1}
         axes.errorbar(x, y, error, label=f"published: {method}", **style)
     axes.set(xlabel="environment steps", ylabel="episode return", title=title, xlim=(0, 1.05 * last))
