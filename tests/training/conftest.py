@@ -50,7 +50,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-u", str(ROOT / "train.py"), "debug=tiny", "trainer.threads=1", *words]
+        command = [sys.executable, "-u", str(ROOT / "train.py"), *words, "debug=tiny", "trainer.threads=1"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)
         started.append(process)

@@ -72,10 +72,10 @@ def test_last_rows_takes_the_end_of_each_sequence_or_all():
 
 
 def test_bfloat16_losses_are_finite_and_close_to_float32(tiny):
-    """bfloat16 keeps 8 bits: one product is off by 0.4 %, and a few layers by some per cent. Rows before the first
-    sampled state that differs are compared, that is the first one: a sample that falls otherwise changes all after it.
+    """bfloat16 keeps 8 bits: a product is off by up to 0.4 %, a few layers by more. Here and there a state is then
+    sampled otherwise, which changes its row; so means over 256 rows are compared, seen to differ by up to 1.2 %.
     """
-    config = tiny(*COUNTER, "batch_size=8", "batch_length=4")
+    config = tiny(*COUNTER, "batch_size=64", "batch_length=4")
     losses = {}
     for precision in ("float32", "bfloat16"):
         agent = build(config, precision)
@@ -91,7 +91,8 @@ def test_bfloat16_losses_are_finite_and_close_to_float32(tiny):
     for name, expected in losses["float32"].items():
         got = losses["bfloat16"][name]
         assert got.dtype == torch.float32 and got.isfinite().all(), name
-        torch.testing.assert_close(got[:, 0].mean(), expected[:, 0].mean(), rtol=0.05, atol=0.02, msg=name)
+        assert got.mean().item() == pytest.approx(expected.mean().item(), rel=0.03), name
+    assert any(not got.equal(losses["float32"][name]) for name, got in losses["bfloat16"].items()), "nothing was cast"
 
 
 def test_device_that_is_not_there_is_refused_and_auto_finds_one():
@@ -113,7 +114,7 @@ def test_precision_is_float32_on_a_cpu_unless_asked_for():
 def test_training_in_bfloat16_runs_on_a_cpu(tiny, tmp_path, run_directory):
     from dreamer.training.run import prepare
 
-    words = ("trainer.precision=bfloat16", "trainer.max_steps=600", "trainer.eval_every=0", "trainer.video_every=0")
+    words = ("trainer.precision=bfloat16", "trainer.max_steps=400", "trainer.eval_every=0", "trainer.video_every=0")
     prepare(tiny(f"run_dir={tmp_path / 'run'}", *COUNTER, *words)).fit()
     state = run_directory(tmp_path / "run").checkpoint["state_dict"]
     assert all(value.isfinite().all() for value in state.values())

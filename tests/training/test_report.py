@@ -23,7 +23,7 @@ def clock(monkeypatch):
 
 
 def test_speed_is_of_the_last_minute_and_unknown_at_first(clock):
-    speed = report.Speed(seconds=60)
+    speed = report.Speed(seconds=60.0)
     speed.mark(0, 0)
     assert (speed.env_steps, speed.updates) == (0.0, 0.0)
     for second in range(1, 201):  # 20 steps and 2 updates a second, and from second 100 on twice as many
