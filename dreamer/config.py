@@ -278,6 +278,8 @@ def _check_network(config: Config) -> None:
         raise ValueError(f"model.return_norm.low={norm.low} must be below model.return_norm.high={norm.high}.")
     if not config.env.uses_pixels:
         return
+    if decoder.strided and decoder.kernel < 3:
+        raise ValueError(f"model.decoder.kernel={decoder.kernel} must be at least 3 with model.decoder.strided=true.")
     if rssm.deter % decoder.blocks:
         raise ValueError(
             f"model.rssm.deter={rssm.deter} must be a multiple of model.decoder.blocks={decoder.blocks}; "

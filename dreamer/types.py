@@ -64,9 +64,6 @@ class Latent(NamedTuple):
     deter: Tensor
     stoch: Tensor
 
-    def detach(self) -> Latent:
-        return Latent(self.deter.detach(), self.stoch.detach())
-
 
 class Batch(NamedTuple):
     """Replayed sequences. Row t holds x_t, the reward and flags that came with it, and the action that led to it.

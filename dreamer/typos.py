@@ -22,6 +22,8 @@ KINDS = {
     "float | None": "a number, such as 4e-5, or null",
     "bool": "true or false",
     "str": "text",
+    "str | None": "text, or null",
+    "list[str]": "a list, such as [a,b]",
     "list[int]": "a list of whole numbers, such as [2,3,4,4]",
 }
 

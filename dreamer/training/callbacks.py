@@ -1,49 +1,32 @@
-"""What happens around the updates: latents back to replay, scalars, evaluation, videos, checkpoints, stopping."""
+"""What happens around the updates: latents back to replay, evaluation, videos, checkpoints, stopping."""
 
 from __future__ import annotations
 
-import csv
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
-from torch import Tensor
-from tqdm import tqdm
 
 from dreamer.agent import Agent
 from dreamer.config import Config, to_dict
 from dreamer.data.dataset import ReplayDataset
 from dreamer.envs.spec import Env
 from dreamer.identity import digest
-from dreamer.training.checkpoint import random_state, save_checkpoint, set_random_state
-from dreamer.training.evaluation import evaluate, forked_random
-from dreamer.training.report import Speed, duration, hours_left, open_loop_frames, write_gif
+from dreamer.training import generators
+from dreamer.training.checkpoint import save_checkpoint
+from dreamer.training.evaluation import evaluate
+from dreamer.training.report import open_loop_frames, write_gif
+from dreamer.training.run_log import Every, RunLog
 from dreamer.types import Batch
 
-RETURNS_FILE = "returns.csv"
 CONTEXT = 5  # frames that an open-loop video sees before it dreams on, as in the paper
-
-
-class Every:
-    """True once for every multiple of `interval` that a counter passes; never if interval is 0."""
-
-    def __init__(self, interval: int) -> None:
-        self.interval, self.last = interval, 0
-
-    def __call__(self, count: int) -> bool:
-        if self.interval == 0 or count // self.interval == self.last // self.interval:
-            return False
-        self.last = count
-        return True
 
 
 class LatentWriteBack(Callback):
@@ -56,146 +39,6 @@ class LatentWriteBack(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.dataset.write_back(batch.row_ids, outputs["deter"], outputs["stoch"])
-
-
-class RunLog(Callback):
-    """Scalars against environment steps, returns.csv, and the progress bar (lines on a pipe)."""
-
-    def __init__(self, config: Config, dataset: ReplayDataset, run_dir: Path) -> None:
-        self.config, self.dataset, self.run_dir = config, dataset, run_dir
-        self.speed = Speed()
-        self.progress: Progress = Bar(config) if sys.stderr.isatty() else Lines(config)
-        self.due = Every(int(config.trainer.log_every))
-        self.sums: dict[str, Tensor] = {}
-        self.num_summed = 0
-        self.last_return: float | None = None
-        self.wall_seconds = 0.0  # of all the sessions before this one
-        self.started = time.monotonic()
-        self.log_metrics: Callable[[dict[str, float], int], None]
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the run, over all its sessions."""
-        return self.wall_seconds + time.monotonic() - self.started
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"wall_seconds": self.seconds, "last_return": self.last_return}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.wall_seconds, self.last_return = state_dict["wall_seconds"], state_dict["last_return"]
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.started = time.monotonic()
-        logger = trainer.logger
-        assert logger is not None
-        self.log_metrics = lambda values, env_step: logger.log_metrics(values, step=env_step)
-        self.dataset.after_step = self.on_policy_step
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.updates = trainer.global_step  # not known before
-        self.due.last = self.env_steps
-        trim_returns(self.run_dir / RETURNS_FILE, self.env_steps)
-
-    @property
-    def env_steps(self) -> int:
-        return self.dataset.collector.env_steps
-
-    def on_policy_step(self) -> None:
-        """Called by the dataset after every policy step, random ones before the first update included."""
-        for done in self.dataset.collector.drain_episodes():
-            self.last_return = done.ret
-            self.log_metrics({"episode/return": done.ret, "episode/length": float(done.length)}, done.env_step)
-            append_return(self.run_dir / RETURNS_FILE, done.env_step, self.seconds, done.ret, done.length)
-        self.speed.mark(self.env_steps, self.updates)
-        self.progress.show(self.env_steps, self.updates, self.speed, self.last_return)
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self.updates == 0:
-            self.speed.forget()  # collecting with random actions was faster than what follows
-        self.updates = trainer.global_step
-        for name, value in outputs["metrics"].items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        self.num_summed += 1
-        if self.due(self.env_steps):
-            self.log_scalars()
-
-    def log_scalars(self) -> None:
-        """Means since the last row, counters and speeds."""
-        values = {name: float(total) / self.num_summed for name, total in self.sums.items()}
-        collector = self.dataset.collector
-        batch = self.config.batch_size * self.config.batch_length
-        values["replay/size"] = float(self.dataset.replay.num_rows)
-        values["replay/ratio"] = self.updates * batch / max(collector.policy_steps - collector.collect_steps, 1)
-        values["train/updates"] = float(self.updates)
-        values["time/wall_hours"] = self.seconds / 3600
-        if self.speed.env_steps > 0:
-            values["time/env_steps_per_second"] = self.speed.env_steps
-            values["time/updates_per_second"] = self.speed.updates
-            values["time/hours_left"] = hours_left(self.config, self.env_steps, self.speed)
-        self.log_metrics(values, self.env_steps)
-        self.sums, self.num_summed = {}, 0
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.num_summed:
-            self.log_scalars()
-        self.progress.close()
-
-
-class Progress(Protocol):
-    def show(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None: ...
-    def close(self) -> None: ...
-
-
-class Bar:
-    """A bar in environment steps, for a terminal."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.bar: tqdm | None = None
-
-    def show(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None:
-        if self.bar is None:
-            form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} env steps{postfix}"
-            self.bar = tqdm(total=int(self.config.trainer.max_steps), bar_format=form, unit_scale=True, mininterval=0.5)
-        self.bar.n = min(env_steps, self.bar.total)
-        self.bar.set_postfix_str(summary(self.config, env_steps, speed, last_return), refresh=False)
-        self.bar.update(0)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.refresh()
-            self.bar.close()
-
-
-class Lines:
-    """One line a minute, for a pipe or a file; the first as soon as updates have a speed."""
-
-    def __init__(self, config: Config, seconds: float = 60.0) -> None:
-        self.config, self.seconds = config, seconds
-        self.next = time.monotonic() + min(seconds, 20.0)
-        self.line = ""
-
-    def show(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None:
-        if time.monotonic() < self.next:
-            return
-        self.next = time.monotonic() + self.seconds
-        share = env_steps / self.config.trainer.max_steps
-        print(
-            f"{env_steps:,} of {self.config.trainer.max_steps:,} env steps ({share:.1%}), {updates:,} updates, "
-            f"{summary(self.config, env_steps, speed, last_return)}",
-            flush=True,
-        )
-
-    def close(self) -> None:
-        pass
-
-
-def summary(config: Config, env_steps: int, speed: Speed, last_return: float | None) -> str:
-    shown = "-" if last_return is None else f"{last_return:.1f}"
-    left = duration(hours_left(config, env_steps, speed))
-    return f"return {shown}, {speed.env_steps:.0f} env steps/s, {speed.updates:.2f} updates/s, {left} left"
 
 
 class Pictures:
@@ -238,6 +81,7 @@ class Evaluate(Callback):
         env_steps = self.dataset.collector.env_steps
         is_finished = env_steps >= self.config.trainer.max_steps
         if self.due.interval and is_finished and self.due.last != env_steps and trainer.global_step:
+            save_checkpoint(trainer, self.run_log.run_dir)  # an hour of training is worth more than its evaluation
             self.run(trainer)
         if self.env is not None:
             self.env.close()
@@ -276,12 +120,11 @@ class OpenLoopVideo(Callback):
         keys = [key for key, space in self.agent.obs_space.items() if space.is_image]
         if not keys or not self.due(env_steps):
             return
-        few = Batch(
-            {key: value[: self.sequences] for key, value in batch.obs.items()},
-            *(value[: self.sequences] for value in batch[1:]),
-        )
+        unbroken = ~batch.is_first[:, 1:].any(1)  # no dream can know how the next episode begins
+        chosen = unbroken.float().argsort(descending=True, stable=True)[: self.sequences]
+        few = Batch({key: value[chosen] for key, value in batch.obs.items()}, *(value[chosen] for value in batch[1:]))
         context = min(CONTEXT, self.config.batch_length - 1)
-        with forked_random(self.config.seed), self.agent.autocast():
+        with generators.forked(self.config.seed, self.agent.device), self.agent.autocast():
             model = self.agent.world_model.open_loop(few, context)
         for key in keys:
             frames = open_loop_frames(few.obs[key].float() / 255, model[key], context)
@@ -291,8 +134,8 @@ class OpenLoopVideo(Callback):
 class Checkpoints(Callback):
     """Writes a checkpoint every few minutes and at the end, with everything that an exact resume needs."""
 
-    def __init__(self, config: Config, dataset: ReplayDataset, run_dir: Path) -> None:
-        self.config, self.dataset, self.run_dir = config, dataset, run_dir
+    def __init__(self, config: Config, dataset: ReplayDataset, run_dir: Path, device: torch.device) -> None:
+        self.config, self.dataset, self.run_dir, self.device = config, dataset, run_dir, device
         self.saved_at = time.monotonic()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -302,7 +145,7 @@ class Checkpoints(Callback):
             "env_steps": self.dataset.collector.env_steps,
             "updates": trainer.global_step,
             "dataset": self.dataset.state_dict(),
-            "random": random_state(),
+            "random": generators.get_state(self.device),
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -311,7 +154,7 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
         if hasattr(self, "random"):  # last of all, so that nothing before it has drawn
-            set_random_state(self.random)
+            generators.set_state(self.random, self.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -371,24 +214,3 @@ class Profile(Callback):
                 f"{self.profiler.key_averages().table(sort_by='self_cpu_time_total', row_limit=20)}\ntrace: {self.path}"
             )
             self.profiler = None
-
-
-def append_return(path: Path, env_step: int, seconds: float, ret: float, length: int) -> None:
-    is_new = not path.exists() or not path.stat().st_size
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if is_new:
-            writer.writerow(["env_step", "wall_seconds", "return", "length"])
-        writer.writerow([env_step, f"{seconds:.1f}", f"{ret:.4f}", length])
-
-
-def trim_returns(path: Path, env_step: int) -> None:
-    """Drop what lies beyond the checkpoint that a run goes on from: those steps will be taken again."""
-    if not path.exists():
-        return
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [line for line in file if line.endswith("\n")] or [""]  # no half line of a killed process
-    kept = [row for row in rows if int(row.split(",")[0]) <= env_step]
-    part = path.with_suffix(".part")
-    part.write_bytes("".join([header, *kept]).encode())
-    os.replace(part, path)

@@ -55,6 +55,8 @@ def save_checkpoint(trainer: L.Trainer, run_dir: Path) -> Path:
     if trainer.logger is not None:
         trainer.logger.save()  # what a resume goes on from is logged on disk, also where the process is killed
     trainer.save_checkpoint(part)
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())  # or a power cut could leave the new name with nothing in it
     os.replace(part, path)
     return path
 
@@ -132,7 +134,10 @@ def find_resume(config: Config) -> tuple[Path, dict[str, Any]] | None:
     if not path.is_file():
         print(f"{config.run_dir} holds a run without a checkpoint yet: starting it anew.")
         return None
-    state = read_checkpoint(path)
+    try:
+        state = read_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(f"run_dir={config.run_dir} cannot be resumed: {error} Choose another run_dir.") from error
     if changed := differences(state["dreamer"]["config"], to_dict(config)):
         shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise ValueError(
@@ -140,14 +145,3 @@ def find_resume(config: Config) -> tuple[Path, dict[str, Any]] | None:
             "give the same ones, or choose another run_dir."
         )
     return path, state
-
-
-def random_state() -> dict[str, Any]:
-    """Generators of torch, for an exact resume; numpy's are owned and saved by replay and collector."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])

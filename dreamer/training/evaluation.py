@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
+from dreamer.agent import Agent
 from dreamer.envs.seeding import EVALUATION_STREAM, episode_seed
 from dreamer.envs.spec import Env
-from dreamer.types import Policy
+from dreamer.training import generators
 
 
 class Evaluation(NamedTuple):
@@ -31,18 +30,18 @@ class Evaluation(NamedTuple):
         return float(np.std(self.returns))
 
 
-def evaluate(policy: Policy, env: Env, episodes: int, seed: int, record: bool = False) -> Evaluation:
+def evaluate(agent: Agent, env: Env, episodes: int, seed: int, record: bool = False) -> Evaluation:
     """Run `episodes` whole episodes with sampled actions.
 
     Episode i starts from a seed that `seed` and i determine and that training never uses. Draws come from a generator
     of its own, so an evaluation in between changes nothing of the training that goes on after it.
     """
     returns, lengths, frames = [], [], []
-    with forked_random(seed):
+    with generators.forked(seed, agent.device):
         for index in range(episodes):
             ret, length = 0.0, 0
             for reward, frame in episode(
-                policy, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index
+                agent, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index
             ):
                 ret, length = ret + reward, length + 1
                 if frame is not None:
@@ -52,24 +51,15 @@ def evaluate(policy: Policy, env: Env, episodes: int, seed: int, record: bool = 
     return Evaluation(returns, lengths, frames)
 
 
-def episode(policy: Policy, env: Env, seed: int, record: bool) -> Iterator[tuple[float, np.ndarray | None]]:
+def episode(agent: Agent, env: Env, seed: int, record: bool) -> Iterator[tuple[float, np.ndarray | None]]:
     """The rewards of one episode, row by row, with pictures if `record`."""
     space = env.action_space
-    latent, action = policy.initial(1), np.zeros((1, *space.shape), space.dtype)
+    latent, action = agent.initial(1), np.zeros((1, *space.shape), space.dtype)
     row = env.reset(seed)
     while True:
         yield row.reward, env.frame() if record else None
         if row.is_last:
             return
         obs = {key: np.asarray(value)[None] for key, value in row.obs.items()}
-        action, latent = policy.act(obs, latent, action, np.array([row.is_first]))
+        action, latent = agent.act(obs, latent, action, np.array([row.is_first]))
         row = env.step(action[0])
-
-
-@contextmanager
-def forked_random(seed: int) -> Iterator[None]:
-    """torch's generators start from `seed` inside, and go on outside as if nothing had been drawn."""
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

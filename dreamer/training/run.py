@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from dreamer.agent import Agent
 from dreamer.config import Config, flat, to_dict
@@ -24,6 +25,7 @@ from dreamer.envs.make import check_env, make_env
 from dreamer.training import callbacks, checkpoint
 from dreamer.training.module import DreamerModule
 from dreamer.training.report import describe_run
+from dreamer.training.run_log import RunLog
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Training:
         run_dir.mkdir(parents=True, exist_ok=True)
         checkpoint.save_config(config, run_dir)
         stop = callbacks.GracefulStop(self.dataset)
-        log = callbacks.RunLog(config, self.dataset, run_dir)
+        log = RunLog(config, self.dataset, run_dir)
         logger = self.build_logger()
         trainer = L.Trainer(
             accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
@@ -55,6 +57,8 @@ class Training:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            default_root_dir=run_dir,
+            plugins=[LightningEnvironment()],  # under SLURM, Lightning would save and load files of its own
             log_every_n_steps=1,  # RunLog logs in environment steps; Lightning would only warn of short runs
         )
         batches = checkpoint.Batches(self.dataset)
@@ -79,8 +83,8 @@ class Training:
         purge = 0 if self.resumed_env_steps is None else self.resumed_env_steps + 1
         return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
 
-    def build_callbacks(self, log: callbacks.RunLog, stop: callbacks.GracefulStop) -> list[Callback]:
-        """In the order in which they act after an update; the checkpoint comes last, when all the others are done."""
+    def build_callbacks(self, log: RunLog, stop: callbacks.GracefulStop) -> list[Callback]:
+        """In the order in which they act after an update; the checkpoint when the others are done."""
         config, dataset, run_dir = self.config, self.dataset, self.run_dir
         parts: list[Callback] = [
             callbacks.LatentWriteBack(dataset),
@@ -90,7 +94,7 @@ class Training:
         ]
         if config.trainer.profile:
             parts.append(callbacks.Profile(run_dir))
-        return [*parts, stop, callbacks.Checkpoints(config, dataset, run_dir)]
+        return [*parts, callbacks.Checkpoints(config, dataset, run_dir, self.device), stop]
 
 
 def prepare(config: Config) -> Training:

@@ -8,10 +8,11 @@ from dreamer.identity import differences, digest
 SAME = [
     "run_dir=elsewhere", "resume=never", "logger=csv", "trainer.max_steps=1e8", "trainer.device=cpu",
     "trainer.threads=1", "trainer.eval_every=0", "trainer.checkpoint_minutes=1", "trainer.precision=float32",
+    "replay.storage=disk",
 ]  # fmt: skip
 OTHER = [
     "seed=1", "env=cheetah_run", "env.obs=both", "model=size12m", "model.optim.lr=1e-4", "trainer.train_ratio=64",
-    "replay.capacity=3e5", "replay.storage=ram", "batch_size=8",
+    "replay.capacity=3e5", "replay.capacity=1e5", "batch_size=8",
 ]  # fmt: skip
 
 

@@ -8,7 +8,8 @@ import torch
 
 from dreamer.agent import Agent
 from dreamer.envs.dummy import Counter, Recall
-from dreamer.training.evaluation import Evaluation, evaluate, forked_random
+from dreamer.training.evaluation import Evaluation, evaluate
+from dreamer.training.generators import forked
 
 
 @pytest.fixture
@@ -47,11 +48,11 @@ def test_evaluation_draws_nothing_from_the_generators_of_training(agent):
     assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
 
 
-def test_forked_random_starts_from_its_seed_and_leaves_no_trace():
+def test_forked_generators_start_from_its_seed_and_leaves_no_trace():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    with forked_random(8):
+    with forked(8, torch.device("cpu")):
         inside = torch.rand(2)
     assert torch.equal(torch.rand(2), expected)
     torch.manual_seed(8)

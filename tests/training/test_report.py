@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dreamer.training import report
-from dreamer.training.callbacks import Every, append_return, trim_returns
+from dreamer.training.run_log import Every, append_return, trim_returns
 
 
 @pytest.fixture
