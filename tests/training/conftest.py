@@ -75,10 +75,13 @@ def finish(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[i
 
 
 @pytest.fixture
-def wait_until() -> Callable[[Callable[[], bool]], None]:
-    def wait_until(is_true: Callable[[], bool]) -> None:
+def wait_until() -> Callable[[subprocess.Popen[str], Callable[[], bool]], None]:
+    """Waits for what a running process should bring about; fails with its last words where it ends before."""
+
+    def wait_until(process: subprocess.Popen[str], is_true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SECONDS
         while not is_true():
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, "it did not happen"
             time.sleep(0.05)
 

@@ -170,9 +170,9 @@ def test_signals_save_and_end_a_run_that_then_goes_on(start, wait_until, tmp_pat
     run, done = run_directory(tmp_path / "run"), 0.0
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         process = start(*ENDLESS)
-        wait_until(lambda done=done: bool(run.returns) and run.returns[-1]["env_step"] > done + 600)
+        wait_until(process, lambda done=done: bool(run.returns) and run.returns[-1]["env_step"] > done + 600)
         process.send_signal(number)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=240)
         assert process.returncode == status, err
         assert f"{signal.Signals(number).name}: saving and stopping" in out and "Traceback" not in err
         resumed = [line for line in out.splitlines() if line.startswith("resume ")]
@@ -186,9 +186,9 @@ def test_signals_save_and_end_a_run_that_then_goes_on(start, wait_until, tmp_pat
 def test_killed_run_goes_on_from_its_last_checkpoint(start, wait_until, tiny, tmp_path, run_directory):
     run, path = run_directory(tmp_path / "run"), tmp_path / "run"
     process = start(*ENDLESS, "trainer.checkpoint_minutes=0.005")
-    wait_until(lambda: (path / "checkpoints" / "last.ckpt").exists())
+    wait_until(process, lambda: (path / "checkpoints" / "last.ckpt").exists())
     first = run.checkpoint["dreamer"]["env_steps"]
-    wait_until(lambda: run.returns[-1]["env_step"] > first + 400)
+    wait_until(process, lambda: run.returns[-1]["env_step"] > first + 400)
     process.kill()
     process.communicate()
     saved = run.checkpoint["dreamer"]["env_steps"]
@@ -202,7 +202,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint(start, wait_until, tiny, tm
 def test_run_killed_before_its_first_checkpoint_starts_anew(start, wait_until, tiny, tmp_path, run_directory, capsys):
     run, path = run_directory(tmp_path / "run"), tmp_path / "run"
     process = start(*ENDLESS)
-    wait_until(lambda: len(run.returns) > 12)
+    wait_until(process, lambda: len(run.returns) > 12)
     process.kill()
     process.communicate()
     train(tiny, path, 480, *ENDLESS[:1], *ENDLESS[2:4])
