@@ -34,6 +34,10 @@ def run(main: Callable[[], Any], schema: type = Config) -> None:
     if WANTS_TRACEBACK:
         main()
         return
+    for flag in ("-m", "--multirun"):
+        if flag in sys.argv[2:]:  # Hydra's parser takes key=value on one side of it only
+            sys.argv.remove(flag)
+            sys.argv.insert(1, flag)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a report of its own and exits
     try:
         main()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from textwrap import shorten
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -36,15 +37,17 @@ class Probe(NamedTuple):
 
     backend: str | None
     failures: tuple[str, ...]
+    wish: str  # the user's MUJOCO_GL, empty if there was none
 
 
 def find_renderer() -> str:
     """The backend for MUJOCO_GL that draws on this machine; ValueError, saying what to install, where none does."""
     probe = probe_renderers()
     if probe.backend is None:
+        remedy = f"Unset MUJOCO_GL={probe.wish}, or install" if probe.wish else "Install"
         raise ValueError(
             f"env.obs: no way to render pictures; tried {'; '.join(probe.failures)}.\n"
-            "Install libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian packages), or train without: env.obs=proprio."
+            f"{remedy} libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian packages), or train without: env.obs=proprio."
         )
     return probe.backend
 
@@ -61,12 +64,13 @@ def choose_backend() -> None:
 def probe_renderers() -> Probe:
     """Try the candidates in order, within PROBE_SECONDS; asked once per process, since MUJOCO_GL is read once."""
     deadline, failures = time.monotonic() + PROBE_SECONDS, []
+    wish = os.environ.get("MUJOCO_GL", "").strip().lower()
     for backend in _candidates():
         failure = _try_backend(backend, deadline - time.monotonic())
         if failure is None:
-            return Probe(backend, tuple(failures))
+            return Probe(backend, tuple(failures), wish)
         failures.append(f"{backend} ({failure})")
-    return Probe(None, tuple(failures))
+    return Probe(None, tuple(failures), wish)
 
 
 def _candidates() -> tuple[str, ...]:
@@ -100,7 +104,7 @@ def _try_backend(backend: str, seconds: float) -> str | None:
         return f"no answer within {seconds:.0f} s"
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
-        return lines[-1] if len(lines[-1]) <= 80 else f"{lines[-1][:77]}..."
+        return shorten(lines[-1], 80, placeholder=" ...")
     return None
 
 

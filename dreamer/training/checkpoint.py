@@ -123,6 +123,11 @@ def find_resume(config: Config) -> tuple[Path, dict[str, Any]] | None:
     run_dir = Path(config.run_dir)
     if run_dir.exists() and not run_dir.is_dir():
         raise ValueError(f"run_dir={config.run_dir} is a file; give a directory.")
+    parent = next(parent for parent in (run_dir, *run_dir.absolute().parents) if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(
+            f"run_dir={config.run_dir} cannot be written: {parent} is not a directory that one may write to."
+        )
     saved, path = run_dir / CONFIG_FILE, run_dir / CHECKPOINT_FILE
     if not saved.is_file() and not path.is_file():
         return None

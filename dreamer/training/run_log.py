@@ -172,7 +172,7 @@ class Lines:
 def summary(config: Config, env_steps: int, speed: Speed, last_return: float | None) -> str:
     shown = "-" if last_return is None else f"{last_return:.1f}"
     left = duration(hours_left(config, env_steps, speed))
-    return f"return {shown}, {speed.env_steps:.0f} env steps/s, {speed.updates:.2f} updates/s, {left} left"
+    return f"return {shown}, {speed.env_steps:.3g} env steps/s, {speed.updates:.2f} updates/s, {left} left"
 
 
 def append_return(path: Path, env_step: int, seconds: float, ret: float, length: int) -> None:

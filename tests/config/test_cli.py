@@ -67,3 +67,10 @@ def test_jobs_of_a_multirun_have_directories_and_errors_of_their_own(program, tm
     assert (sweep / "1" / "error.txt").read_text() == "seed=1 brings bad luck; try 2.\n"
     fault = (sweep / "3" / "error.txt").read_text()
     assert fault.startswith("Traceback") and fault.endswith("ValueError: a fault of ours\n")
+
+
+@pytest.mark.parametrize("words", [("-m", "seed=0,2", "resume=never"), ("resume=never", "-m", "seed=0,2")])
+def test_multirun_flag_may_stand_anywhere(program, tmp_path, words):
+    result = program(*words, f"run_dir={tmp_path / 'sweep'}")
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[-1] for line in result.stdout.splitlines()] == [str(tmp_path / "sweep" / n) for n in "01"]

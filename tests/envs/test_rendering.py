@@ -58,7 +58,7 @@ def test_without_a_renderer_the_error_says_what_to_do(mujoco_gl: str, variables:
     result = run(FIND, mujoco_gl, **variables)
     assert result.stderr == ""
     assert_helps(result.stdout.strip())
-    assert f"tried {mujoco_gl} (" in result.stdout
+    assert f"tried {mujoco_gl} (" in result.stdout and f"Unset MUJOCO_GL={mujoco_gl}, or" in result.stdout
 
 
 @pytest.mark.parametrize(("mujoco_gl", "variables"), BROKEN[-1:])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dreamer.training.checkpoint import read_checkpoint
+from dreamer.training.checkpoint import find_resume, read_checkpoint
 from dreamer.training.run import prepare
 
 COUNTER = ("env=dummy_counter", "env.obs=both", "trainer.video_every=0")
@@ -210,3 +210,10 @@ def test_run_killed_before_its_first_checkpoint_starts_anew(start, wait_until, t
     steps = [row["env_step"] for row in run.returns]
     assert steps == [80.0, 160.0, 240.0, 320.0, 400.0, 480.0]
     assert [event.step for event in run.events.Scalars("episode/return")] == steps
+
+
+def test_run_directory_that_cannot_be_made_is_refused(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    for run_dir in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(ValueError, match=r"run_dir=.*file.* (give a|is not a) directory"):
+            find_resume(tiny(f"run_dir={run_dir}"))
