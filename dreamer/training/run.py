@@ -38,7 +38,6 @@ class Training:
     dataset: ReplayDataset
     device: torch.device
     resume: Path | None
-    resumed_env_steps: int | None
 
     def fit(self) -> None:
         """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it."""
@@ -80,7 +79,7 @@ class Training:
         if self.config.logger.name == "csv":
             return CSVLogger(self.run_dir, name="csv")  # a file for each session, since it empties what it finds
         # What an earlier session logged beyond this point is void: those steps are taken again.
-        purge = 0 if self.resumed_env_steps is None else self.resumed_env_steps + 1
+        purge = self.dataset.collector.env_steps + 1 if self.resume else 0
         return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
 
     def build_callbacks(self, log: RunLog, stop: callbacks.GracefulStop) -> list[Callback]:
@@ -126,12 +125,12 @@ def prepare(config: Config) -> Training:
     nbytes = nbytes_of(columns, capacity)
     print(describe_run(config, str(device), agent.precision, torch.get_num_threads(), nbytes, storage), flush=True)
     if resume is None:
-        return Training(config, run_dir, agent, dataset, device, None, None)
+        return Training(config, run_dir, agent, dataset, device, None)
     path, state = resume
     dataset.load_state_dict(state["dreamer"]["dataset"])
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
     print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
-    return Training(config, run_dir, agent, dataset, device, path, done)
+    return Training(config, run_dir, agent, dataset, device, path)
 
 
 def quiet_libraries() -> None:

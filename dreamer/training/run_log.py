@@ -152,7 +152,6 @@ class Lines:
     def __init__(self, config: Config, seconds: float = 60.0) -> None:
         self.config, self.seconds = config, seconds
         self.next = time.monotonic() + min(seconds, 20.0)
-        self.line = ""
 
     def show(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None:
         if time.monotonic() < self.next:
