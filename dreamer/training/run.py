@@ -26,6 +26,7 @@ from dreamer.training import callbacks, checkpoint
 from dreamer.training.module import DreamerModule
 from dreamer.training.report import describe_run
 from dreamer.training.run_log import RunLog
+from dreamer.types import Space
 
 
 @dataclass
@@ -100,7 +101,7 @@ def prepare(config: Config) -> Training:
     """Check what the user asked for, say what will happen, build it. ValueError before any directory exists."""
     quiet_libraries()
     check_env(config.env)
-    device, precision = choose_device(config.trainer.device), config.trainer.precision
+    device = choose_device(config.trainer.device)
     resume = checkpoint.find_resume(config)
     run_dir = Path(config.run_dir)
     L.seed_everything(config.seed, verbose=False)
@@ -112,7 +113,7 @@ def prepare(config: Config) -> Training:
     columns = columns_of(obs_space, action_space, rssm.deter, rssm.stoch)
     capacity, directory = int(config.replay.capacity), run_dir / checkpoint.REPLAY_DIRECTORY
     storage = choose_storage(config.replay.storage, columns, capacity, directory)
-    agent = Agent(config.model, obs_space, action_space, choose_precision(precision, device)).to(device)
+    agent = build_agent(config, obs_space, action_space)
     if resume:
         checkpoint.load_weights(agent, resume[1], resume[0])
     replay = Replay(
@@ -131,6 +132,12 @@ def prepare(config: Config) -> Training:
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
     print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
     return Training(config, run_dir, agent, dataset, device, path)
+
+
+def build_agent(config: Config, obs_space: dict[str, Space], action_space: Space) -> Agent:
+    """The agent on the device and in the precision that `trainer` asks for; torch's generator decides its weights."""
+    device = choose_device(config.trainer.device)
+    return Agent(config.model, obs_space, action_space, choose_precision(config.trainer.precision, device)).to(device)
 
 
 def quiet_libraries() -> None:
