@@ -28,6 +28,7 @@ class EnvConfig:
     size: int = bounded(64, low=1)  # pixels, height and width
     camera: int = bounded(0, low=-1)  # -1: the free camera
     num_envs: int = bounded(1, low=1)
+    render: str = one_of("reference")  # how pictures are drawn
 
     @property
     def uses_pixels(self) -> bool:
