@@ -56,11 +56,12 @@ def draw(config: EnvConfig, num_frames: int, seed: int) -> Round:
     """Frames of an episode with random actions, the same for every mode."""
     env, random = make_env(replace(config, obs="proprio")), np.random.default_rng(seed)
     space = env.action_space
-    env.reset(seed)
+    row = env.reset(seed)
     timings, frames = [], []
     for _ in range(WARM_UP + num_frames):
         action = np.zeros(space.shape) if space.is_discrete else random.uniform(-1, 1, space.shape)
-        env.step(action.astype(space.dtype))  # state alone is observed, so nothing is drawn before `frame`
+        # State alone is observed, so nothing is drawn before `frame`.
+        row = env.reset(seed) if row.is_last else env.step(action.astype(space.dtype))
         timings.append(timed(lambda: frames.append(env.frame())))
     env.close()
     wall, cpu = zip(*timings[WARM_UP:], strict=True)
