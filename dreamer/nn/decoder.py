@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamer.config import DecoderConfig
-from dreamer.nn.layers import MLP, BlockLinear, Conv, Dense, Linear, RMSNorm
+from dreamer.nn.convs import UpConv
+from dreamer.nn.layers import MLP, BlockLinear, Dense, Linear, RMSNorm
 from dreamer.ops.symlog import symexp, symlog
 from dreamer.types import Latent, Space
 
@@ -87,7 +88,7 @@ class ImageDecoder(nn.Module):
         self, config: DecoderConfig, spaces: list[Space], deter: int, stoch: int, units: int, depth: int
     ) -> None:
         super().__init__()
-        self.strided, self.blocks = config.strided, config.blocks
+        self.blocks = config.blocks
         channels = [depth * mult for mult in config.mults]
         height, width, _ = spaces[0].shape
         self.start = (height >> len(channels), width >> len(channels), channels[-1])
@@ -95,9 +96,9 @@ class ImageDecoder(nn.Module):
         self.from_deter = BlockLinear(deter, size, config.blocks)
         self.from_stoch = nn.Sequential(Dense(stoch, 2 * units), Linear(2 * units, size))
         self.start_norm = RMSNorm(channels[-1])
-        stride, outputs = 2 if config.strided else 1, [sum(space.shape[2] for space in spaces), *channels[:-1]]
+        outputs = [sum(space.shape[2] for space in spaces), *channels[:-1]]
         self.convs = nn.ModuleList(
-            Conv(before, after, config.kernel, stride, transposed=config.strided)
+            UpConv(before, after, config.kernel, transposed=config.strided)
             for before, after in zip(reversed(channels), reversed(outputs), strict=True)
         )
         self.norms = nn.ModuleList(RMSNorm(size) for size in reversed(channels[:-1]))
@@ -108,8 +109,6 @@ class ImageDecoder(nn.Module):
         x = x.permute(0, 2, 3, 1, 4).reshape(-1, height, width, channels)
         x = F.silu(self.start_norm(x + self.from_stoch(stoch).reshape(-1, height, width, channels)))
         for i, conv in enumerate(self.convs):
-            if not self.strided:
-                x = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2, mode="nearest").permute(0, 2, 3, 1)
             x = conv(x)
             if i < len(self.norms):
                 x = F.silu(self.norms[i](x))

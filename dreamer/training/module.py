@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -28,27 +29,34 @@ class DreamerModule(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.agent = agent
+        self.after_phase: Callable[[str], None] = lambda phase: None  # scripts/benchmark.py takes the time here
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         agent, config = self.agent, self.agent.config
         with agent.autocast():
-            model = agent.world_model.loss(batch)  # reconstruction, reward, continue, dynamics, representation
-            recent = last_rows(model.post, config.imagination.last)
+            post = agent.world_model.observe(batch)  # encoder and recurrent model
+            self.after_phase("observe")
+            recent = last_rows(post.latent, config.imagination.last)
             start = Latent(*(part.detach().flatten(0, 1) for part in recent))
             rollout = imagine(agent.world_model, agent.actor_critic.actor, start, config.imagination.horizon)
+            self.after_phase("imagine")
+            model = agent.world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
             behavior = agent.actor_critic.loss(rollout)  # actor and critic, on imagined trajectories
             bootstrap = behavior.ret[:, 0].unflatten(0, recent.deter.shape[:2])
             replay_value = agent.actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
 
+        self.after_phase("heads")
         losses = {**model.losses, **behavior.losses, "replay_value": replay_value}
         total = torch.stack([agent.loss_scale(name) * loss.mean() for name, loss in losses.items()]).sum()
         grad_norm = self.apply_update(total)
         agent.actor_critic.slow_critic.track(agent.actor_critic.critic)
+        self.after_phase("optimizer")
 
         metrics = {f"loss/{name}": loss.detach().mean() for name, loss in losses.items()}
         metrics.update(model.metrics, **behavior.metrics)
         metrics.update({"loss/total": total.detach(), "grad/norm": grad_norm})
-        return {"metrics": metrics, "deter": model.post.deter.detach(), "stoch": model.post.stoch.detach().argmax(-1)}
+        latent = post.latent
+        return {"metrics": metrics, "deter": latent.deter.detach(), "stoch": latent.stoch.detach().argmax(-1)}
 
     def apply_update(self, total: Tensor) -> Tensor:
         """Backward and one optimizer step; returns the gradients' norm before clipping."""
@@ -56,6 +64,7 @@ class DreamerModule(L.LightningModule):
         assert isinstance(optimizer, LightningOptimizer), type(optimizer)
         optimizer.zero_grad()
         self.manual_backward(total)
+        self.after_phase("backward")
         grads = [p.grad for p in self.agent.parameters() if p.grad is not None]
         grad_norm = torch.stack(torch._foreach_norm(grads)).norm()
         optimizer.step()
