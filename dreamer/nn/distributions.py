@@ -32,7 +32,7 @@ def straight_through(
     logits: Float[Tensor, "*batch S K"], unimix: float, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch S K"]:
     """One-hot samples of softmax(logits) with a uniform share; gradients go through the mixed probabilities."""
-    probs = unimix_log_probs(logits, unimix).exp()
+    probs = (1 - unimix) * torch.softmax(logits.float(), dim=-1) + unimix / logits.shape[-1]
     sample = one_hot(sample_index(probs.detach(), generator), probs.shape[-1])
     return sample + (probs - probs.detach())
 

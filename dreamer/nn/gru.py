@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dreamer.nn.layers import BlockLinear, Dense, RMSNorm
+from dreamer.nn.layers import BlockLinear, Dense, Linear, RMSNorm
 from dreamer.nn.through_time import Affine, apply
 
 
@@ -35,15 +36,13 @@ class BlockGRU(nn.Module):
 
     def layers(self) -> dict[str, Affine]:
         """The layers that `step` applies, by name."""
-        first, *others = self.hidden
-        assert isinstance(first, BlockLinear)
-        return {
-            "deter": self.embed_deter.linear.affine(),
-            "stoch": self.embed_stoch.linear.affine(),
-            "hidden0": first.affine(),
-            **{f"hidden{i}": layer.affine() for i, layer in enumerate(others, 1)},
-            "gates": self.gates.affine(),
+        layers: dict[str, Linear | BlockLinear] = {
+            "deter": self.embed_deter.linear,
+            "stoch": self.embed_stoch.linear,
+            **{f"hidden{i}": cast(BlockLinear, layer) for i, layer in enumerate(self.hidden)},
+            "gates": self.gates,
         }
+        return {name: layer.affine() for name, layer in layers.items()}
 
     def forward(
         self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N Z"], action: Float[Tensor, "N hidden"]

@@ -17,7 +17,7 @@ from torch import Tensor
 class Affine(NamedTuple):
     """y = bias + sum of products: x W^T where a weight is [out, in], block by block where it is [G, in/G, out/G].
 
-    bias [out]; inside a loop [T B out], what each step adds. One product for each weight, each with an input of its own.
+    bias [out]; inside a loop [T B out], what each step adds. Every weight has an input of its own.
     """
 
     weights: tuple[Tensor, ...]
@@ -30,10 +30,7 @@ class Affine(NamedTuple):
 def affine(layer: Affine, *inputs: Float[Tensor, "N _"]) -> Float[Tensor, "N out"]:
     y = layer.bias
     for weight, x in zip(layer.weights, inputs, strict=True):
-        if weight.dim() == 2:
-            y = torch.addmm(y, x, weight.T)
-        else:
-            y = y + block_product(x, weight)
+        y = torch.addmm(y, x, weight.T) if weight.dim() == 2 else y + block_product(x, weight)
     return y
 
 
@@ -48,30 +45,43 @@ def apply(layers: Mapping[str, Affine]) -> Callable[..., Tensor]:
     return lambda name, *inputs: affine(layers[name], *inputs)
 
 
+class Step:
+    """The layers of one step: step(name, inputs) applies one and keeps what went in, as `inputs`."""
+
+    def __init__(self, weights: dict[str, tuple[Tensor, ...]], biases: dict[str, Tensor]) -> None:
+        self.weights, self.biases = weights, biases
+        self.inputs: dict[str, tuple[Tensor, ...]] = {}
+
+    def __call__(self, name: str, *inputs: Float[Tensor, "N _"]) -> Float[Tensor, "N out"]:
+        bias = self.biases[name]
+        inputs = tuple(x.to(bias.dtype) for x in inputs)
+        self.inputs[name] = tuple(x.detach() for x in inputs)
+        return affine(Affine(self.weights[name], bias), *inputs)
+
+
 class Loop:
     """The layers of a loop of T steps over N rows, computed in `dtype`; weight gradients are deferred to its end.
 
-    loop(t, name, inputs) is what step t makes of a layer.
+    Step t takes `weights` and `biases[t]`, and hands what went into its layers to `record`.
     """
 
     def __init__(self, layers: Mapping[str, Affine], steps: int, rows: int, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.inputs: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in layers}
         self.weights: dict[str, tuple[Tensor, ...]] = {}
-        self.biases: dict[str, tuple[Tensor, ...]] = {}
+        self.biases: list[dict[str, Tensor]] = [{} for _ in range(steps)]
+        self.inputs: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in layers}
         for name, layer in layers.items():
             weights, bias = layer.to(dtype)
             sequence = bias if bias.dim() == 3 else bias.expand(steps, rows, -1)
             if torch.is_grad_enabled():
                 sequence = cast(Tensor, _DeferWeightGrad.apply(self.inputs[name], sequence, *weights))
             self.weights[name] = tuple(weight.detach() for weight in weights)
-            self.biases[name] = sequence.unbind(0)
+            for step, row in zip(self.biases, sequence.unbind(0), strict=True):
+                step[name] = row
 
-    def __call__(self, t: int, name: str, *inputs: Float[Tensor, "N _"]) -> Float[Tensor, "N out"]:
-        inputs = tuple(x.to(self.dtype) for x in inputs)
+    def record(self, inputs: dict[str, tuple[Tensor, ...]]) -> None:
         if torch.is_grad_enabled():
-            self.inputs[name].append(tuple(x.detach() for x in inputs))
-        return affine(Affine(self.weights[name], self.biases[name][t]), *inputs)
+            for name, values in inputs.items():
+                self.inputs[name].append(values)
 
 
 class _DeferWeightGrad(torch.autograd.Function):

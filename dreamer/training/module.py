@@ -11,7 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from dreamer.agent import Agent
-from dreamer.behavior.imagination import imagine
+from dreamer.behavior.imagination import dream_step, imagine
 from dreamer.config import ModelConfig
 from dreamer.nn.optim import LaProp
 from dreamer.types import Batch, Latent
@@ -29,6 +29,7 @@ class DreamerModule(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.agent = agent
+        self.dream_step = dream_step
         self.after_phase: Callable[[str], None] = lambda phase: None  # scripts/benchmark.py takes the time here
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -38,7 +39,9 @@ class DreamerModule(L.LightningModule):
             self.after_phase("observe")
             recent = last_rows(post.latent, config.imagination.last)
             start = Latent(*(part.detach().flatten(0, 1) for part in recent))
-            rollout = imagine(agent.world_model, agent.actor_critic.actor, start, config.imagination.horizon)
+            rollout = imagine(
+                agent.world_model, agent.actor_critic.actor, start, config.imagination.horizon, self.dream_step
+            )
             self.after_phase("imagine")
             model = agent.world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
             behavior = agent.actor_critic.loss(rollout)  # actor and critic, on imagined trajectories

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from dreamer.config import RSSMConfig
 from dreamer.nn.distributions import straight_through
 from dreamer.nn.gru import BlockGRU
-from dreamer.nn.layers import MLP, Linear, RMSNorm
-from dreamer.nn.through_time import Affine, Loop
+from dreamer.nn.layers import MLP, Dense, Linear, RMSNorm
+from dreamer.nn.through_time import Affine, Loop, Step
 from dreamer.types import Latent
 
 
@@ -40,6 +40,11 @@ class Posterior(nn.Module):
         self.rest = MLP(hidden, hidden, layers - 1)
         self.out = Linear(hidden, outputs)
 
+    @property
+    def dense(self) -> list[Dense]:
+        """The hidden layers after the first."""
+        return [cast(Dense, layer) for layer in self.rest]
+
     def embed_share(self, embed: Float[Tensor, "*batch E"]) -> Float[Tensor, "*batch hidden"]:
         return F.linear(embed, self.first.weight[:, self.deter :], self.first.bias)
 
@@ -47,13 +52,13 @@ class Posterior(nn.Module):
         """The layers that `step` applies, by name."""
         return {
             "post_first": Affine((self.first.weight[:, : self.deter],), embed_share),
-            **{f"post{i}": dense.linear.affine() for i, dense in enumerate(self.rest)},
+            **{f"post{i}": dense.linear.affine() for i, dense in enumerate(self.dense)},
             "post_out": self.out.affine(),
         }
 
     def step(self, deter: Float[Tensor, "N D"], layer: Callable[..., Tensor]) -> Float[Tensor, "N outputs"]:
         x = F.silu(self.norm(layer("post_first", deter)))
-        for i, dense in enumerate(self.rest):
+        for i, dense in enumerate(self.dense):
             x = F.silu(dense.norm(layer(f"post{i}", x)))
         return layer("post_out", x)
 
@@ -104,20 +109,39 @@ class RSSM(nn.Module):
         actions = self.embed_action(prev_action * keep).unbind(1)
         shares = self.posterior_net.embed_share(embed).transpose(0, 1)
         layers = {**self.cell.layers(), **self.posterior_net.layers(shares)}
-        loop = Loop(layers, *shares.shape[:2], recurrent_dtype(embed.device))
-        deter, stoch = start.deter, start.stoch.flatten(1)
+        loop = Loop(layers, len(actions), len(embed), recurrent_dtype(embed.device))
+        deter, stoch = start.deter.detach(), start.stoch.detach().flatten(1)  # no gradient enters what replay stored
+        if (
+            torch.is_grad_enabled()
+        ):  # but steps that torch.compile sees alike need it to ask for one, as later states do
+            deter, stoch = deter.requires_grad_(), stoch.requires_grad_()
         deters, stochs, logits = [], [], []
         with torch.autocast(embed.device.type, enabled=False):
-            for t, (action, keep_t) in enumerate(zip(actions, keep.unbind(1), strict=True)):
-                layer = partial(loop, t)
-                deter = self.cell.step(deter * keep_t, stoch * keep_t, action, layer)
-                logit = self.posterior_net.step(deter, layer).float().unflatten(-1, (self.groups, self.classes))
-                sample = straight_through(logit, self.unimix, generator)
+            for biases, action, keep_t in zip(loop.biases, actions, keep.unbind(1), strict=True):
+                deter, sample, logit, inputs = self.observe_step(
+                    loop.weights, biases, deter * keep_t, stoch * keep_t, action, generator
+                )
                 stoch = sample.flatten(1)
+                loop.record(inputs)
                 deters.append(deter)
                 stochs.append(sample)
                 logits.append(logit)
         return Latent(torch.stack(deters, 1), torch.stack(stochs, 1)), torch.stack(logits, 1)
+
+    def observe_step(
+        self,
+        weights: dict[str, tuple[Tensor, ...]],
+        biases: dict[str, Tensor],
+        deter: Float[Tensor, "N D"],
+        stoch: Float[Tensor, "N Z"],
+        action: Float[Tensor, "N hidden"],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple[Tensor, ...]]]:
+        """One row: h from the state before, z from h and the embedding. Also logits, and what went into the layers."""
+        layer = Step(weights, biases)
+        deter = self.cell.step(deter, stoch, action, layer)
+        logit = self.posterior_net.step(deter, layer).float().unflatten(-1, (self.groups, self.classes))
+        return deter, straight_through(logit, self.unimix, generator), logit, layer.inputs
 
     def imagine_step(self, latent: Latent, action: Float[Tensor, "N A"]) -> Latent:
         """One step without an observation, z drawn from the prior."""

@@ -30,7 +30,7 @@ def action_vector(action: Shaped[Tensor, "*batch n"], space: Space) -> Float[Ten
     return torch.cat([one_hot(action[..., i], classes) for i, classes in enumerate(space.classes)], dim=-1)
 
 
-class Posterior(NamedTuple):
+class Observed(NamedTuple):
     """What observing replayed rows gives: the latent [B T], the logits that z was drawn from, and the embedding."""
 
     latent: Latent
@@ -64,14 +64,14 @@ class WorldModel(nn.Module):
         """Latents as replay stores them (stoch as class indices)."""
         return Latent(deter, one_hot(stoch, self.rssm.classes))
 
-    def observe(self, batch: Batch) -> Posterior:
+    def observe(self, batch: Batch) -> Observed:
         """Posterior of every row, starting from the stored context latent."""
         embed = self.encoder(batch.obs)
         prev_action = action_vector(batch.prev_action, self.action_space)
         start = self.context(batch.context_deter, batch.context_stoch)
-        return Posterior(*self.rssm.observe(embed, prev_action, batch.is_first, start), embed)
+        return Observed(*self.rssm.observe(embed, prev_action, batch.is_first, start), embed)
 
-    def loss(self, batch: Batch, post: Posterior) -> WorldModelOutput:
+    def loss(self, batch: Batch, post: Observed) -> WorldModelOutput:
         """World-model loss: reconstruction, reward, continue, dynamics and representation, each [B T]."""
         prior_logits = self.rssm.prior(post.latent.deter)
         dyn, rep = kl_losses(post.logits, prior_logits, self.config.rssm.unimix, self.config.free_nats)
@@ -92,6 +92,10 @@ class WorldModel(nn.Module):
                 "model/post_entropy": categorical_entropy(post.logits, unimix).mean(),
             }
         return WorldModelOutput(losses, metrics)
+
+    def predict(self, feat: Float[Tensor, "*batch F"]) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """Expected reward and the probability of going on, discount included."""
+        return self.reward.mean(self.reward(feat)), torch.sigmoid(self.cont(feat))
 
     @torch.no_grad()
     def open_loop(self, batch: Batch, context: int) -> dict[str, Tensor]:
