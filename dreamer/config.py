@@ -27,6 +27,7 @@ class EnvConfig:
     action_repeat: int = bounded(2, low=1)  # simulator control steps per policy step
     size: int = bounded(64, low=1)  # pixels, height and width
     camera: int = bounded(0, low=-1)  # -1: the free camera
+    render: str = one_of("near", "reference", "lossless", "near2", "fast")  # how pictures are drawn: docs/rendering.md
     num_envs: int = bounded(1, low=1)
 
     @property
