@@ -7,7 +7,7 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from dreamer.nn.layers import init_weight_
@@ -64,7 +64,7 @@ class PoolConv(Conv):
             return F.max_pool2d(super().forward(x).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
         weight = torch.einsum("psat,qrbu,oitu->pqosriab", self.fold, self.fold, self.weight)
         weight = weight.flatten(3, 5).flatten(0, 2)
-        image = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten(3)
+        image = split_phases(x).transpose(2, 3).flatten(3)
         y = F.conv2d(image.permute(0, 3, 1, 2), weight, self.bias.repeat(4), padding=_reach(self.kernel))
         _, _, height, width = y.shape
         phases = y.permute(0, 2, 3, 1).unflatten(3, (4, -1)).flatten(1, 2)  # N h*w 4 c2
@@ -96,11 +96,22 @@ class UpConv(nn.Module):
                 fold[phase, pixel + _reach(kernel), tap] = 1
         self.register_buffer("fold", fold, persistent=False)
 
-    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N 2*h 2*w c2"]:
+    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N height width c2"]:
+        return join_phases(self.phases(x))
+
+    def phases(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h 2 w 2 c2"]:
+        """The result before its rows and columns are joined, which takes a copy."""
         weight = torch.einsum("pat,qbu,oitu->pqoiab", self.fold, self.fold, self.weight).flatten(0, 2)
         y = F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias.repeat(4), padding=_reach(self.kernel))
-        phases = y.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # N h w 2 2 c2
-        return phases.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return y.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1)).transpose(2, 3)
+
+
+def join_phases(image: Float[Tensor, "*batch h 2 w 2 c"]) -> Float[Tensor, "*batch height width c"]:
+    return image.flatten(-3, -2).flatten(-4, -3)
+
+
+def split_phases(image: Shaped[Tensor, "*batch height width c"]) -> Shaped[Tensor, "*batch h 2 w 2 c"]:
+    return image.unflatten(-2, (-1, 2)).unflatten(-4, (-1, 2))
 
 
 def _reach(kernel: int) -> int:
