@@ -27,8 +27,8 @@ class EnvConfig:
     action_repeat: int = bounded(2, low=1)  # simulator control steps per policy step
     size: int = bounded(64, low=1)  # pixels, height and width
     camera: int = bounded(0, low=-1)  # -1: the free camera
+    render: str = one_of("near", "reference", "lossless", "near2", "fast")  # how pictures are drawn: docs/rendering.md
     num_envs: int = bounded(1, low=1)
-    render: str = one_of("reference")  # how pictures are drawn
 
     @property
     def uses_pixels(self) -> bool:
@@ -182,6 +182,7 @@ class TrainerConfig:
     checkpoint_minutes: float = bounded(5.0, above=0)
     device: str = one_of("auto", "cpu", "cuda", "mps")
     precision: str = one_of("auto", "float32", "bfloat16")
+    compile: str = one_of("auto", "on", "off")  # torch.compile for the updates; auto: in runs long enough to gain
     threads: int = bounded(0, low=0)  # CPU threads of torch; 0 means auto
     profile: bool = False  # write a trace of a few updates into the run directory
 
@@ -220,6 +221,12 @@ class Config:
     seed: int = bounded(0, low=0, high=2**32 - 1)  # NumPy takes no other
     run_dir: str = MISSING
     resume: str = one_of("auto", "never")
+
+    @property
+    def num_updates(self) -> float:
+        """Updates of the whole run; the rows of resets, which ask for some more, are left out."""
+        policy_steps = self.trainer.max_steps / self.env.action_repeat - self.trainer.collect_steps
+        return max(policy_steps, 0) * self.trainer.train_ratio / (self.batch_size * self.batch_length)
 
 
 def register() -> None:

@@ -6,6 +6,7 @@ D deter, E embedding, F feature, A action vector, U units, G blocks; h w c pixel
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -42,7 +43,7 @@ class Space:
     @property
     def size(self) -> int:
         """Length of the flat vector that a network sees: one-hots concatenated, or all entries."""
-        return sum(self.classes) if self.classes else int(np.prod(self.shape, dtype=int))
+        return sum(self.classes) if self.classes else math.prod(self.shape)
 
 
 class TimeStep(NamedTuple):

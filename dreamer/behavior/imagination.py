@@ -27,16 +27,35 @@ class Rollout(NamedTuple):
     cont: Float[Tensor, "N H1"]
 
 
+def dream_step(
+    world_model: WorldModel, actor: Callable[[Tensor], ActionDist], latent: Latent
+) -> tuple[Float[Tensor, "N F"], Shaped[Tensor, "N n"], Latent]:
+    """The feature of a state, an action sampled there, and the next state."""
+    feat = feature(latent)
+    action = actor(feat).sample()
+    return feat, action, world_model.rssm.imagine_step(latent, action_vector(action, world_model.action_space))
+
+
 @torch.no_grad()
-def imagine(world_model: WorldModel, actor: Callable[[Tensor], ActionDist], start: Latent, horizon: int) -> Rollout:
+def imagine(
+    world_model: WorldModel,
+    actor: Callable[[Tensor], ActionDist],
+    start: Latent,
+    horizon: int,
+    step: Callable[..., tuple[Tensor, Tensor, Latent]] = dream_step,
+) -> Rollout:
     """Roll out `horizon` steps from start [N] with prior samples and sampled actions: horizon + 1 states."""
-    latent, feats, actions = start, [], []
-    for t in range(horizon + 1):
-        feats.append(feature(latent))
-        actions.append(actor(feats[-1]).sample())
-        if t < horizon:
-            latent = world_model.rssm.imagine_step(latent, action_vector(actions[-1], world_model.action_space))
-    feat = torch.stack(feats, 1)
-    reward = world_model.reward.mean(world_model.reward(feat))
-    cont = torch.sigmoid(world_model.cont(feat))
+    latent, actions = start, []
+    device = start.deter.device
+    is_half = torch.is_autocast_enabled(device.type)
+    feat = torch.empty(
+        len(start.deter), horizon + 1, world_model.features, device=device,
+        dtype=torch.get_autocast_dtype(device.type) if is_half else torch.float32,
+    )  # fmt: skip
+    for t in range(horizon):
+        feat[:, t], action, latent = step(world_model, actor, latent)
+        actions.append(action)
+    feat[:, horizon] = feature(latent)
+    actions.append(actor(feat[:, horizon]).sample())
+    reward, cont = world_model.predict(feat)
     return Rollout(feat, torch.stack(actions, 1), reward, cont)

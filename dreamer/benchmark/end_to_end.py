@@ -23,8 +23,8 @@ from dreamer.training.callbacks import GracefulStop
 from dreamer.training.run import Training, prepare
 from dreamer.training.run_log import RunLog
 
-WARM_UP = 5  # updates, or a part of the time where they are slow
-WARM_UP_SHARE = 0.5
+WARM_UP = 5  # updates, or two where they are slow; the first compiles
+WARM_UP_SHARE = 0.5  # of the time to measure, from which on they are
 CAPACITY = 20_000  # rows at most: a short run fills fewer, and more would only be allocated
 
 
@@ -84,7 +84,7 @@ class Watch(Callback):
             self.last_steps = self.steps
             if now - self.began >= self.seconds:
                 self.dataset.stop()
-        elif trainer.global_step >= WARM_UP or now - self.first_update > WARM_UP_SHARE * self.seconds:
+        elif trainer.global_step >= (2 if now - self.first_update > WARM_UP_SHARE * self.seconds else WARM_UP):
             self.is_counting, self.first_steps = True, self.steps
             self.began, self.began_cpu = time.perf_counter(), time.process_time()
 
@@ -107,6 +107,7 @@ class Watch(Callback):
             "busy_cores": cpu / wall,
             "measured_seconds": wall,
             "train_ratio": config.trainer.train_ratio,
+            "render": config.env.render,
         }
 
 

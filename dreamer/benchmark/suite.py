@@ -16,6 +16,7 @@ from dreamer.benchmark.timing import Budget
 from dreamer.benchmark.update import measure_update
 from dreamer.config import Config
 from dreamer.envs.make import check_env
+from dreamer.training.memory import keep_freed_memory
 from dreamer.training.run import choose_device, quiet_libraries
 
 RAM_STEPS = 20_000  # rows of replay in memory: 0.3 GB of pictures
@@ -44,6 +45,11 @@ class Plan:
         quick, thorough = Budget(self.seconds or 2.0, 2), Budget(self.seconds or 20.0, 5)
         return quick if self.is_quick else thorough
 
+    def __post_init__(self) -> None:
+        if self.is_quick:
+            self.config = without_compiling(self.config)
+            self.rows = {name: without_compiling(config) for name, config in self.rows.items()}
+
     @property
     def replay_row(self) -> Config:
         return self.rows.get("size1m_vision", next(iter(self.rows.values())))
@@ -61,6 +67,7 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
 def measure(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
     """The report that is written as JSON; its numbers are printed as they come."""
     quiet_libraries()
+    keep_freed_memory()
     device = choose_device(plan.config.trainer.device)
     report = {"machine": machine(device), "versions": versions(), "commit": commit()}
     for key, value in report.items():
@@ -73,6 +80,13 @@ def measure(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
             entries[name] = entry
         report[part] = entries[""] if "" in entries else entries if part == "render" else section(entries)
     return report
+
+
+def without_compiling(config: Config) -> Config:
+    """Compiling takes minutes, so in a quick benchmark trainer.compile=auto is off, as it is in a short run."""
+    if config.trainer.compile != "auto":
+        return config
+    return replace(config, trainer=replace(config.trainer, compile="off"))
 
 
 def updates(plan: Plan) -> Iterator[tuple[str, Entry]]:

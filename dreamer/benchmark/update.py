@@ -19,6 +19,8 @@ from dreamer.benchmark.machine import matrix_speed, synchronize
 from dreamer.benchmark.timing import Budget, best, in_fresh_process, interleaved, peak_memory
 from dreamer.config import Config, EnvConfig
 from dreamer.envs.make import make_env
+from dreamer.training.compiling import choose_compile, compile_parts
+from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.run import build_agent, quiet_libraries
 from dreamer.types import Batch, Space
@@ -44,7 +46,8 @@ def measure_update(config: Config, threads: list[int], budget: Budget, with_memo
 
         timings.update(interleaved({number: partial(with_threads, number) for number in threads}, budget))
 
-    in_lightning(agent, batch, work)
+    is_compiled = choose_compile(config.trainer.compile, config.num_updates)
+    in_lightning(agent, batch, work, is_compiled)
     chosen = best(timings)
     torch.set_num_threads(chosen)
     gflop = count_gflop(config)
@@ -66,6 +69,7 @@ def measure_update(config: Config, threads: list[int], budget: Budget, with_memo
         "horizon": config.model.imagination.horizon,
         "parameters": sum(p.numel() for group in agent.parameter_groups().values() for p in group),
         "precision": agent.precision,
+        "is_compiled": is_compiled,
         **({"peak_memory_gb": in_fresh_process(peak_of_updates, config, chosen) / 1e9} if with_memory else {}),
     }
 
@@ -124,9 +128,14 @@ class WorkingModule(DreamerModule):
         return {}
 
 
-def in_lightning(agent: Agent, batch: Batch, work: Callable[[DreamerModule, Update], None]) -> None:
+def in_lightning(
+    agent: Agent, batch: Batch, work: Callable[[DreamerModule, Update], None], is_compiled: bool = False
+) -> None:
     """Calls work(module, update) where training calls training_step: with optimizer, device and precision in place."""
     quiet_libraries()
+    module = WorkingModule(agent, work)
+    if is_compiled:
+        compile_parts(module)
     trainer = L.Trainer(
         accelerator={"mps": "mps", "cuda": "gpu"}.get(agent.device.type, "cpu"),
         devices=1,
@@ -138,7 +147,7 @@ def in_lightning(agent: Agent, batch: Batch, work: Callable[[DreamerModule, Upda
         plugins=[LightningEnvironment()],
         log_every_n_steps=1,
     )
-    trainer.fit(WorkingModule(agent, work), OneBatch(batch))
+    trainer.fit(module, OneBatch(batch))
 
 
 def count_gflop(config: Config) -> float:
@@ -160,13 +169,14 @@ def count_gflop(config: Config) -> float:
 def peak_of_updates(config: Config, threads: int, updates: int = 2) -> int:
     """Bytes, of the process and libraries included; with CUDA those that tensors take on the device."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     agent, batch = build(config)
 
     def work(module: DreamerModule, update: Update) -> None:
         for _ in range(updates):
             update()
 
-    in_lightning(agent, batch, work)
+    in_lightning(agent, batch, work, choose_compile(config.trainer.compile, config.num_updates))
     return torch.cuda.max_memory_allocated(agent.device) if agent.device.type == "cuda" else peak_memory()
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dm_env
 import numpy as np
 
 from dreamer.envs import rendering
 from dreamer.types import Space, TimeStep
+
+if TYPE_CHECKING:
+    from dreamer.envs.renderer import Renderer
 
 _UNBOUNDED = 1e10  # what dm_control says of an actuator without limits
 
@@ -41,17 +44,21 @@ class DMC:
 
     obs "vision" gives `image` uint8 [size size 3]; "proprio" every observation of the task as float32, in its own
     shape; "both" gives both. Rewards are summed over the action repeat, which ends early with the episode. The time
-    limit is the suite's own: it sets is_last but not is_terminal, which takes a discount of 0.
+    limit is the suite's own: it sets is_last but not is_terminal, which takes a discount of 0. Pictures of the given
+    `camera` are drawn in the mode `render`, one of `EnvConfig.render`.
     """
 
-    def __init__(self, name: str, obs: str, action_repeat: int, size: int, camera: int) -> None:
+    def __init__(
+        self, name: str, obs: str, action_repeat: int, size: int, camera: int, render: str = "reference"
+    ) -> None:
         assert obs in ("vision", "proprio", "both") and action_repeat >= 1, (obs, action_repeat)
         if obs != "proprio":
             rendering.find_renderer()
         self._env = _load(name)
         self._name = name
         self._has_image = obs != "proprio"
-        self._renderer = rendering.PhysicsRenderer(self._env.physics, size, camera)
+        self._size, self._camera, self._render = size, camera, render
+        self._renderer: Renderer | None = None  # made with the first picture
         self._image: np.ndarray | None = None  # of the current row, once somebody asked for it
         self._vectors: Mapping[str, Any] = {}  # the simulator's observation of the current row
         self._num_steps: int | None = None  # control steps of the running episode; None where `reset` must come next
@@ -100,11 +107,17 @@ class DMC:
         if rendering.probe_renderers().backend is None:
             return None
         if self._image is None:
+            if self._renderer is None:
+                from dreamer.envs.renderer import make_renderer  # after the choice of MUJOCO_GL, and where it draws
+
+                self._renderer = make_renderer(self._env.physics, self._size, self._camera, self._render)
             self._image = self._renderer.render()
         return self._image
 
     def close(self) -> None:
-        """Frees the simulation and its OpenGL context; nothing else may be called afterwards."""
+        """Frees the simulation and its OpenGL contexts; nothing else may be called afterwards."""
+        if self._renderer is not None:
+            self._renderer.close()
         self._env.physics.free()
 
     def _observation(self) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ def make_env(config: EnvConfig) -> EpisodeJournal:
     """The environment that `config` names (one of its num_envs), with its journal around it."""
     check_env(config)
     if config.suite == "dmc":
-        env: Env = dmc.DMC(config.name, config.obs, config.action_repeat, config.size, config.camera)
+        env: Env = dmc.DMC(config.name, config.obs, config.action_repeat, config.size, config.camera, config.render)
     else:
         env = dummy.TASKS[config.name](obs=config.obs, action_repeat=config.action_repeat, size=config.size)
     return EpisodeJournal(env)

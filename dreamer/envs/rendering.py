@@ -1,4 +1,4 @@
-"""Pictures of a MuJoCo simulation: which OpenGL to use, and the one class that draws.
+"""Which OpenGL draws the pictures of a MuJoCo simulation, found out without drawing one here.
 
 MuJoCo and dm_control read MUJOCO_GL once, when they are first imported, and an import that fails leaves the process
 with half a driver loaded. So every candidate is tried in a process of its own before this one imports anything.
@@ -12,12 +12,7 @@ import sys
 import time
 from functools import cache
 from textwrap import shorten
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
-
-if TYPE_CHECKING:
-    from dm_control.mujoco import Physics
+from typing import NamedTuple
 
 PROBE_SECONDS = 60.0  # for all candidates together; half a second where the machine is not busy
 NO_RENDERER = "off"
@@ -55,8 +50,11 @@ def find_renderer() -> str:
 def choose_backend() -> None:
     """Set MUJOCO_GL to what works here. Call it before the first import of mujoco or dm_control.
 
-    Where nothing draws it becomes "off", with which both import and simulate all the same.
+    Where nothing draws it becomes "off", with which both import and simulate all the same. Mesa's renderer without a
+    GPU is told, unless the user did, to draw on the calling thread: handing small pictures to threads of its own costs
+    a tenth to a quarter more CPU time.
     """
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     os.environ["MUJOCO_GL"] = probe_renderers().backend or NO_RENDERER
 
 
@@ -106,19 +104,3 @@ def _try_backend(backend: str, seconds: float) -> str | None:
         lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
         return shorten(lines[-1], 80, placeholder=" ...")
     return None
-
-
-class PhysicsRenderer:
-    """Draws one camera of one simulation as uint8 [size size 3]."""
-
-    def __init__(self, physics: Physics, size: int, camera: int) -> None:
-        self._physics = physics
-        self._size = size
-        self._camera = camera
-        # The off-screen buffer is made with the first picture; a model brings 640x480 unless told.
-        buffer = physics.model.vis.global_
-        buffer.offwidth, buffer.offheight = max(buffer.offwidth, size), max(buffer.offheight, size)
-
-    def render(self) -> np.ndarray:
-        pixels = self._physics.render(self._size, self._size, camera_id=self._camera)
-        return np.ascontiguousarray(pixels)  # OpenGL's rows run upward, so this was a flipped view

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamer.config import DecoderConfig
-from dreamer.nn.layers import MLP, BlockLinear, Conv, Dense, Linear, RMSNorm
+from dreamer.nn.convs import UpConv, join_phases, split_phases
+from dreamer.nn.layers import MLP, BlockLinear, Dense, Linear, RMSNorm
 from dreamer.ops.symlog import symexp, symlog
 from dreamer.types import Latent, Space
 
@@ -16,7 +19,8 @@ from dreamer.types import Latent, Space
 class Decoder(nn.Module):
     """deter [B T D], stoch [B T S K] -> key -> prediction in network space.
 
-    Network space is what the loss compares: images in [0, 1], vectors symlogged, discrete entries as logits.
+    Network space is what the loss compares: vectors symlogged, discrete entries as logits, images in [0, 1] and as the
+    last layer leaves them, [B T h/2 2 w/2 2 c]. `observations` has them as the environment does.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Decoder(nn.Module):
                 ]
                 losses[key] = torch.stack(parts).sum(0).unflatten(0, target.shape[:2])
             elif space.is_image:
-                losses[key] = (output - target.float() / 255).square().flatten(2).sum(-1)
+                losses[key] = (output - split_phases(target).float() / 255).square().sum((2, 3, 4, 5, 6))
             else:
                 losses[key] = (output - symlog(target.float()).reshape(output.shape)).square().sum(-1)
         return losses
@@ -71,7 +75,7 @@ class Decoder(nn.Module):
             if space.is_discrete:
                 values[key] = torch.stack([part.argmax(-1) for part in output.split(space.classes, dim=-1)], dim=-1)
             elif space.is_image:
-                values[key] = output
+                values[key] = join_phases(output)
             else:
                 values[key] = symexp(output).unflatten(-1, space.shape) if space.shape else symexp(output).squeeze(-1)
         return values
@@ -80,14 +84,14 @@ class Decoder(nn.Module):
 class ImageDecoder(nn.Module):
     """A small map from h (block-linear) and z (two layers), then stages of doubling and 5x5 convolution, sigmoid.
 
-    deter [N D], stoch flat [N S*K] -> [N h w c] in [0, 1]
+    deter [N D], stoch flat [N S*K] -> [N h/2 2 w/2 2 c] in [0, 1], rows and columns not joined yet
     """
 
     def __init__(
         self, config: DecoderConfig, spaces: list[Space], deter: int, stoch: int, units: int, depth: int
     ) -> None:
         super().__init__()
-        self.strided, self.blocks = config.strided, config.blocks
+        self.blocks = config.blocks
         channels = [depth * mult for mult in config.mults]
         height, width, _ = spaces[0].shape
         self.start = (height >> len(channels), width >> len(channels), channels[-1])
@@ -95,22 +99,19 @@ class ImageDecoder(nn.Module):
         self.from_deter = BlockLinear(deter, size, config.blocks)
         self.from_stoch = nn.Sequential(Dense(stoch, 2 * units), Linear(2 * units, size))
         self.start_norm = RMSNorm(channels[-1])
-        stride, outputs = 2 if config.strided else 1, [sum(space.shape[2] for space in spaces), *channels[:-1]]
+        outputs = [sum(space.shape[2] for space in spaces), *channels[:-1]]
         self.convs = nn.ModuleList(
-            Conv(before, after, config.kernel, stride, transposed=config.strided)
+            UpConv(before, after, config.kernel, transposed=config.strided)
             for before, after in zip(reversed(channels), reversed(outputs), strict=True)
         )
         self.norms = nn.ModuleList(RMSNorm(size) for size in reversed(channels[:-1]))
 
-    def forward(self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N Z"]) -> Float[Tensor, "N h w c"]:
+    def forward(self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N Z"]) -> Float[Tensor, "N h 2 w 2 c"]:
         height, width, channels = self.start
         x = self.from_deter(deter).reshape(-1, self.blocks, height, width, channels // self.blocks)
         x = x.permute(0, 2, 3, 1, 4).reshape(-1, height, width, channels)
         x = F.silu(self.start_norm(x + self.from_stoch(stoch).reshape(-1, height, width, channels)))
-        for i, conv in enumerate(self.convs):
-            if not self.strided:
-                x = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2, mode="nearest").permute(0, 2, 3, 1)
-            x = conv(x)
-            if i < len(self.norms):
-                x = F.silu(self.norms[i](x))
-        return torch.sigmoid(x.float())
+        *stages, last = cast(list[UpConv], list(self.convs))
+        for conv, norm in zip(stages, self.norms, strict=True):
+            x = F.silu(norm(conv(x)))
+        return torch.sigmoid(last.phases(x).float())

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamer.config import EncoderConfig
+from dreamer.nn.convs import Conv, PoolConv
 from dreamer.nn.distributions import one_hot
-from dreamer.nn.layers import MLP, Conv, RMSNorm
+from dreamer.nn.layers import MLP, RMSNorm
 from dreamer.ops.symlog import symlog
 from dreamer.types import Space
 
@@ -60,10 +61,9 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig, spaces: list[Space], depth: int) -> None:
         super().__init__()
-        self.strided = config.strided
         channels = [sum(space.shape[2] for space in spaces), *(depth * mult for mult in config.mults)]
         self.convs = nn.ModuleList(
-            Conv(before, after, config.kernel, stride=2 if config.strided else 1)
+            Conv(before, after, config.kernel, stride=2) if config.strided else PoolConv(before, after, config.kernel)
             for before, after in pairwise(channels)
         )
         self.norms = nn.ModuleList(RMSNorm(size) for size in channels[1:])
@@ -73,8 +73,5 @@ class ImageEncoder(nn.Module):
     def forward(self, image: Tensor) -> Float[Tensor, "B T E"]:
         x = image.flatten(0, 1).float() / 255 - 0.5
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = conv(x)
-            if not self.strided:
-                x = F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-            x = F.silu(norm(x))
+            x = F.silu(norm(conv(x)))
         return x.flatten(1).unflatten(0, image.shape[:2])

@@ -1,4 +1,4 @@
-"""Layers with the authors' initialiser and normalisation: Linear, BlockLinear, convolutions, RMSNorm, MLP."""
+"""Layers with the authors' initialiser and normalisation: Linear, BlockLinear, RMSNorm, MLP."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from dreamer.nn.through_time import Affine, affine
 
 
 def init_weight_(weight: Tensor, fan_in: int, outscale: float = 1.0) -> Tensor:
@@ -27,6 +29,9 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         init_weight_(self.weight, self.in_features, self.outscale)
         nn.init.zeros_(self.bias)
+
+    def affine(self) -> Affine:
+        return Affine((self.weight,), self.bias)
 
 
 class RMSNorm(nn.Module):
@@ -59,51 +64,15 @@ class BlockLinear(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch in"], shared: Float[Tensor, "*batch shared"] | None = None
     ) -> Float[Tensor, "*batch out"]:
-        chunks = x.reshape(-1, self.blocks, self.chunk).transpose(0, 1)
-        y = torch.bmm(chunks, self.weight[:, : self.chunk]).transpose(0, 1).reshape(*x.shape[:-1], -1)
-        if shared is None:
-            return y + self.bias
-        # The same input for every block is one dense product: [shared, G, out/G] read as [shared, out].
-        dense = self.weight[:, self.chunk :].transpose(0, 1).flatten(1)
-        return y + F.linear(shared, dense.T, self.bias)
+        inputs = (x.flatten(0, -2),) if shared is None else (x.flatten(0, -2), shared.flatten(0, -2))
+        return affine(self.affine(), *inputs).unflatten(0, x.shape[:-1])
 
-
-class Conv(nn.Module):
-    """Convolution of [N h w c] images with 'same' padding; stride 2 pads one less before than after.
-
-    transposed: 2x zero insertion with values at odd positions, then a stride-1 convolution (the kernel is not flipped).
-    weight [out, in, k, k]
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, transposed: bool = False
-    ) -> None:
-        super().__init__()
-        assert stride == 2 or not transposed, (stride, transposed)
-        self.stride, self.transposed, self.kernel = stride, transposed, kernel
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        init_weight_(self.weight, kernel * kernel * in_channels)
-
-    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h2 w2 c2"]:
-        # [N h w c] read as [N c h w] is torch's channels_last layout, so these permutes copy nothing.
-        image = x.permute(0, 3, 1, 2)
-        if self.transposed:
-            # Value i stands at 2i + 1, so tap j = 2i + 1 + k//2 - o meets output o; conv_transpose2d wants it flipped.
-            flipped = self.weight.flip(2, 3).transpose(0, 1)
-            y = F.conv_transpose2d(image, flipped, self.bias, stride=2, padding=(self.kernel - 1) // 2 - 1)
-            y = y[:, :, : 2 * image.shape[2], : 2 * image.shape[3]]
-        else:
-            pads = [self.same_padding(size) for size in (image.shape[3], image.shape[2])]
-            if all(before == after for before, after in pads):
-                y = F.conv2d(image, self.weight, self.bias, self.stride, (pads[1][0], pads[0][0]))
-            else:
-                y = F.conv2d(F.pad(image, [*pads[0], *pads[1]]), self.weight, self.bias, self.stride)
-        return y.permute(0, 2, 3, 1)
-
-    def same_padding(self, size: int) -> tuple[int, int]:
-        total = max((math.ceil(size / self.stride) - 1) * self.stride + self.kernel - size, 0)
-        return total // 2, total - total // 2
+    def affine(self) -> Affine:
+        """Its product with x, and with what is shared: the same input for every block makes one dense product."""
+        if self.weight.shape[1] == self.chunk:
+            return Affine((self.weight,), self.bias)
+        dense = self.weight[:, self.chunk :].transpose(1, 2).flatten(0, 1)  # [G, shared, out/G] read as [out, shared]
+        return Affine((self.weight[:, : self.chunk], dense), self.bias)
 
 
 class Dense(nn.Module):

@@ -11,7 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from dreamer.agent import Agent
-from dreamer.behavior.imagination import imagine
+from dreamer.behavior.imagination import dream_step, imagine
 from dreamer.config import ModelConfig
 from dreamer.nn.optim import LaProp
 from dreamer.types import Batch, Latent
@@ -29,25 +29,28 @@ class DreamerModule(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.agent = agent
-        self.after_phase: Callable[[str], None] = lambda phase: None
-        """Called in every update as its phases end: observe, imagine, heads, backward, optimizer."""
+        self.dream_step = dream_step
+        self.after_phase: Callable[[str], None] = lambda phase: None  # scripts/benchmark.py takes the time here
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         agent, config = self.agent, self.agent.config
         with agent.autocast():
-            model = agent.world_model.loss(batch)  # reconstruction, reward, continue, dynamics, representation
+            post = agent.world_model.observe(batch)  # encoder and recurrent model
             self.after_phase("observe")
-            recent = last_rows(model.post, config.imagination.last)
+            recent = last_rows(post.latent, config.imagination.last)
             start = Latent(*(part.detach().flatten(0, 1) for part in recent))
-            rollout = imagine(agent.world_model, agent.actor_critic.actor, start, config.imagination.horizon)
+            rollout = imagine(
+                agent.world_model, agent.actor_critic.actor, start, config.imagination.horizon, self.dream_step
+            )
             self.after_phase("imagine")
+            model = agent.world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
             behavior = agent.actor_critic.loss(rollout)  # actor and critic, on imagined trajectories
             bootstrap = behavior.ret[:, 0].unflatten(0, recent.deter.shape[:2])
             replay_value = agent.actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
 
+        self.after_phase("heads")
         losses = {**model.losses, **behavior.losses, "replay_value": replay_value}
         total = torch.stack([agent.loss_scale(name) * loss.mean() for name, loss in losses.items()]).sum()
-        self.after_phase("heads")
         grad_norm = self.apply_update(total)
         agent.actor_critic.slow_critic.track(agent.actor_critic.critic)
         self.after_phase("optimizer")
@@ -55,7 +58,8 @@ class DreamerModule(L.LightningModule):
         metrics = {f"loss/{name}": loss.detach().mean() for name, loss in losses.items()}
         metrics.update(model.metrics, **behavior.metrics)
         metrics.update({"loss/total": total.detach(), "grad/norm": grad_norm})
-        return {"metrics": metrics, "deter": model.post.deter.detach(), "stoch": model.post.stoch.detach().argmax(-1)}
+        latent = post.latent
+        return {"metrics": metrics, "deter": latent.deter.detach(), "stoch": latent.stoch.detach().argmax(-1)}
 
     def apply_update(self, total: Tensor) -> Tensor:
         """Backward and one optimizer step; returns the gradients' norm before clipping."""
@@ -63,9 +67,9 @@ class DreamerModule(L.LightningModule):
         assert isinstance(optimizer, LightningOptimizer), type(optimizer)
         optimizer.zero_grad()
         self.manual_backward(total)
+        self.after_phase("backward")
         grads = [p.grad for p in self.agent.parameters() if p.grad is not None]
         grad_norm = torch.stack(torch._foreach_norm(grads)).norm()
-        self.after_phase("backward")
         optimizer.step()
         return grad_norm
 

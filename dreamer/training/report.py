@@ -66,22 +66,24 @@ def duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-def describe_run(config: Config, device: str, precision: str, threads: int, replay_bytes: int, storage: str) -> str:
+def describe_run(
+    config: Config, device: str, precision: str, threads: int, compile: bool, replay_bytes: int, storage: str
+) -> str:
     """What a run will do, in the units of the configuration."""
     trainer, repeat = config.trainer, config.env.action_repeat
+    how = f"{device}, {precision}, {threads} CPU threads, {'compiled' if compile else 'not compiled'}"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
-    updates = max(policy_steps - trainer.collect_steps, 0) * per_step
     where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
     return "\n".join(
         [
             f"run_dir      {config.run_dir}",
             f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} at once, seed {config.seed}",
-            f"model        {config.model.name}; {device}, {precision}, {threads} CPU threads",
+            f"model        {config.model.name}; {how}",
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
             f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
             f"train_ratio  {trainer.train_ratio:g} replayed steps per policy step = one update of {config.batch_size} "
-            f"x {config.batch_length} every {1 / per_step:,.4g} policy steps; {updates:,.0f} updates in all",
+            f"x {config.batch_length} every {1 / per_step:,.4g} policy steps; {config.num_updates:,.0f} updates in all",
             f"replay       {config.replay.capacity:,} policy steps = {replay_bytes / 1e9:.2f} GB when full, {where}",
         ]
     )

@@ -23,6 +23,8 @@ from dreamer.data.replay import Replay
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env
 from dreamer.training import callbacks, checkpoint
+from dreamer.training.compiling import choose_compile, compile_parts
+from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.report import describe_run
 from dreamer.training.run_log import RunLog
@@ -39,6 +41,7 @@ class Training:
     dataset: ReplayDataset
     device: torch.device
     resume: Path | None
+    compile: bool
 
     def fit(self) -> None:
         """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it."""
@@ -62,7 +65,10 @@ class Training:
             log_every_n_steps=1,  # RunLog logs in environment steps; Lightning would only warn of short runs
         )
         batches = checkpoint.Batches(self.dataset)
-        trainer.fit(DreamerModule(self.agent), batches, ckpt_path=self.resume, weights_only=True)
+        module = DreamerModule(self.agent)
+        if self.compile:
+            compile_parts(module)
+        trainer.fit(module, batches, ckpt_path=self.resume, weights_only=True)
         hyperparameters = flat(to_dict(config))
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(hyperparameters, {"hp/last_return": log.last_return or 0.0})
@@ -102,9 +108,11 @@ def prepare(config: Config) -> Training:
     quiet_libraries()
     check_env(config.env)
     device = choose_device(config.trainer.device)
+    compile = choose_compile(config.trainer.compile, config.num_updates)
     resume = checkpoint.find_resume(config)
     run_dir = Path(config.run_dir)
     L.seed_everything(config.seed, verbose=False)
+    keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
 
@@ -124,14 +132,17 @@ def prepare(config: Config) -> Training:
         collector, replay, config.batch_size, config.trainer.train_ratio, int(config.trainer.max_steps)
     )
     nbytes = nbytes_of(columns, capacity)
-    print(describe_run(config, str(device), agent.precision, torch.get_num_threads(), nbytes, storage), flush=True)
+    print(
+        describe_run(config, str(device), agent.precision, torch.get_num_threads(), compile, nbytes, storage),
+        flush=True,
+    )
     if resume is None:
-        return Training(config, run_dir, agent, dataset, device, None)
+        return Training(config, run_dir, agent, dataset, device, None, compile)
     path, state = resume
     dataset.load_state_dict(state["dreamer"]["dataset"])
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
     print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
-    return Training(config, run_dir, agent, dataset, device, path)
+    return Training(config, run_dir, agent, dataset, device, path, compile)
 
 
 def build_agent(config: Config, obs_space: dict[str, Space], action_space: Space) -> Agent:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -10,8 +13,16 @@ from torch import Tensor, nn
 from dreamer.config import RSSMConfig
 from dreamer.nn.distributions import straight_through
 from dreamer.nn.gru import BlockGRU
-from dreamer.nn.layers import MLP, Linear, RMSNorm
+from dreamer.nn.layers import MLP, Dense, Linear, RMSNorm
+from dreamer.nn.through_time import Affine, Loop, Step
 from dreamer.types import Latent
+
+
+def recurrent_dtype(device: torch.device) -> torch.dtype:
+    """What the loop over observed rows computes in: a CPU multiplies its few rows by weights faster in float32."""
+    if device.type == "cpu" or not torch.is_autocast_enabled(device.type):
+        return torch.float32
+    return torch.get_autocast_dtype(device.type)
 
 
 class Posterior(nn.Module):
@@ -29,14 +40,27 @@ class Posterior(nn.Module):
         self.rest = MLP(hidden, hidden, layers - 1)
         self.out = Linear(hidden, outputs)
 
+    @property
+    def dense(self) -> list[Dense]:
+        """The hidden layers after the first."""
+        return [cast(Dense, layer) for layer in self.rest]
+
     def embed_share(self, embed: Float[Tensor, "*batch E"]) -> Float[Tensor, "*batch hidden"]:
         return F.linear(embed, self.first.weight[:, self.deter :], self.first.bias)
 
-    def forward(
-        self, deter: Float[Tensor, "N D"], embed_share: Float[Tensor, "N hidden"]
-    ) -> Float[Tensor, "N outputs"]:
-        x = F.linear(deter, self.first.weight[:, : self.deter]) + embed_share
-        return self.out(self.rest(F.silu(self.norm(x))))
+    def layers(self, embed_share: Float[Tensor, "T B hidden"]) -> dict[str, Affine]:
+        """The layers that `step` applies, by name."""
+        return {
+            "post_first": Affine((self.first.weight[:, : self.deter],), embed_share),
+            **{f"post{i}": dense.linear.affine() for i, dense in enumerate(self.dense)},
+            "post_out": self.out.affine(),
+        }
+
+    def step(self, deter: Float[Tensor, "N D"], layer: Callable[..., Tensor]) -> Float[Tensor, "N outputs"]:
+        x = F.silu(self.norm(layer("post_first", deter)))
+        for i, dense in enumerate(self.dense):
+            x = F.silu(dense.norm(layer(f"post{i}", x)))
+        return layer("post_out", x)
 
 
 class RSSM(nn.Module):
@@ -78,22 +102,46 @@ class RSSM(nn.Module):
         prev_action: Float[Tensor, "B T A"],
         is_first: Bool[Tensor, "B T"],
         start: Latent,
+        generator: torch.Generator | None = None,
     ) -> tuple[Latent, Float[Tensor, "B T S K"]]:
         """Filter a sequence. prev_action[t] led into row t; a row with is_first forgets everything before it."""
         keep = (~is_first).float().unsqueeze(-1)
         actions = self.embed_action(prev_action * keep).unbind(1)
-        shares = self.posterior_net.embed_share(embed).unbind(1)
-        deter, stoch = start.deter, start.stoch.flatten(1)
+        shares = self.posterior_net.embed_share(embed).transpose(0, 1)
+        layers = {**self.cell.layers(), **self.posterior_net.layers(shares)}
+        loop = Loop(layers, len(actions), len(embed), recurrent_dtype(embed.device))
+        deter, stoch = start.deter.detach(), start.stoch.detach().flatten(1)  # no gradient enters what replay stored
+        if (
+            torch.is_grad_enabled()
+        ):  # but steps that torch.compile sees alike need it to ask for one, as later states do
+            deter, stoch = deter.requires_grad_(), stoch.requires_grad_()
         deters, stochs, logits = [], [], []
-        for action, share, keep_t in zip(actions, shares, keep.unbind(1), strict=True):
-            deter = self.cell(deter * keep_t, stoch * keep_t, action)
-            logit = self.posterior_net(deter, share).float().unflatten(-1, (self.groups, self.classes))
-            sample = straight_through(logit, self.unimix)
-            stoch = sample.flatten(1)
-            deters.append(deter)
-            stochs.append(sample)
-            logits.append(logit)
+        with torch.autocast(embed.device.type, enabled=False):
+            for biases, action, keep_t in zip(loop.biases, actions, keep.unbind(1), strict=True):
+                deter, sample, logit, inputs = self.observe_step(
+                    loop.weights, biases, deter * keep_t, stoch * keep_t, action, generator
+                )
+                stoch = sample.flatten(1)
+                loop.record(inputs)
+                deters.append(deter)
+                stochs.append(sample)
+                logits.append(logit)
         return Latent(torch.stack(deters, 1), torch.stack(stochs, 1)), torch.stack(logits, 1)
+
+    def observe_step(
+        self,
+        weights: dict[str, tuple[Tensor, ...]],
+        biases: dict[str, Tensor],
+        deter: Float[Tensor, "N D"],
+        stoch: Float[Tensor, "N Z"],
+        action: Float[Tensor, "N hidden"],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple[Tensor, ...]]]:
+        """One row: h from the state before, z from h and the embedding. Also logits, and what went into the layers."""
+        layer = Step(weights, biases)
+        deter = self.cell.step(deter, stoch, action, layer)
+        logit = self.posterior_net.step(deter, layer).float().unflatten(-1, (self.groups, self.classes))
+        return deter, straight_through(logit, self.unimix, generator), logit, layer.inputs
 
     def imagine_step(self, latent: Latent, action: Float[Tensor, "N A"]) -> Latent:
         """One step without an observation, z drawn from the prior."""

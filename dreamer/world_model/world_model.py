@@ -30,12 +30,17 @@ def action_vector(action: Shaped[Tensor, "*batch n"], space: Space) -> Float[Ten
     return torch.cat([one_hot(action[..., i], classes) for i, classes in enumerate(space.classes)], dim=-1)
 
 
-class WorldModelOutput(NamedTuple):
-    """post: Latent [B T]; losses: name -> [B T]; metrics: name -> scalar."""
+class Observed(NamedTuple):
+    """What observing replayed rows gives: the latent [B T], the logits that z was drawn from, and the embedding."""
 
-    post: Latent
-    post_logits: Float[Tensor, "B T S K"]
+    latent: Latent
+    logits: Float[Tensor, "B T S K"]
     embed: Float[Tensor, "B T E"]
+
+
+class WorldModelOutput(NamedTuple):
+    """losses: name -> [B T]; metrics: name -> scalar."""
+
     losses: dict[str, Float[Tensor, "B T"]]
     metrics: dict[str, Float[Tensor, ""]]
 
@@ -59,19 +64,18 @@ class WorldModel(nn.Module):
         """Latents as replay stores them (stoch as class indices)."""
         return Latent(deter, one_hot(stoch, self.rssm.classes))
 
-    def observe(self, batch: Batch, embed: Float[Tensor, "B T E"]) -> tuple[Latent, Float[Tensor, "B T S K"]]:
+    def observe(self, batch: Batch) -> Observed:
         """Posterior of every row, starting from the stored context latent."""
+        embed = self.encoder(batch.obs)
         prev_action = action_vector(batch.prev_action, self.action_space)
         start = self.context(batch.context_deter, batch.context_stoch)
-        return self.rssm.observe(embed, prev_action, batch.is_first, start)
+        return Observed(*self.rssm.observe(embed, prev_action, batch.is_first, start), embed)
 
-    def loss(self, batch: Batch) -> WorldModelOutput:
+    def loss(self, batch: Batch, post: Observed) -> WorldModelOutput:
         """World-model loss: reconstruction, reward, continue, dynamics and representation, each [B T]."""
-        embed = self.encoder(batch.obs)
-        post, post_logits = self.observe(batch, embed)
-        prior_logits = self.rssm.prior(post.deter)
-        dyn, rep = kl_losses(post_logits, prior_logits, self.config.rssm.unimix, self.config.free_nats)
-        feat = feature(post)
+        prior_logits = self.rssm.prior(post.latent.deter)
+        dyn, rep = kl_losses(post.logits, prior_logits, self.config.rssm.unimix, self.config.free_nats)
+        feat = feature(post.latent)
         reward_logits, cont_logit = self.reward(feat), self.cont(feat)
         cont_target = (~batch.is_terminal).float() * self.config.discount
         losses = {
@@ -79,22 +83,29 @@ class WorldModel(nn.Module):
             "rep": rep,
             "reward": self.reward.loss(reward_logits, batch.reward),
             "cont": self.cont.loss(cont_logit, cont_target),
-            **self.decoder.losses(self.decoder(post), batch.obs),
+            **self.decoder.losses(self.decoder(post.latent), batch.obs),
         }
         with torch.no_grad():
             unimix = self.config.rssm.unimix
             metrics = {
                 "model/prior_entropy": categorical_entropy(prior_logits, unimix).mean(),
-                "model/post_entropy": categorical_entropy(post_logits, unimix).mean(),
+                "model/post_entropy": categorical_entropy(post.logits, unimix).mean(),
             }
-        return WorldModelOutput(post, post_logits, embed, losses, metrics)
+        return WorldModelOutput(losses, metrics)
+
+    def predict(self, feat: Float[Tensor, "*batch F"]) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """Expected reward and the probability of going on, discount included."""
+        return self.reward.mean(self.reward(feat)), torch.sigmoid(self.cont(feat))
 
     @torch.no_grad()
     def open_loop(self, batch: Batch, context: int) -> dict[str, Tensor]:
         """Predicted observations [B T ...]: the first `context` rows filtered, the rest imagined from true actions."""
-        embed = self.encoder(batch.obs)
-        head = batch._replace(prev_action=batch.prev_action[:, :context], is_first=batch.is_first[:, :context])
-        post, _ = self.observe(head, embed[:, :context])
+        head = batch._replace(
+            obs={key: value[:, :context] for key, value in batch.obs.items()},
+            prev_action=batch.prev_action[:, :context],
+            is_first=batch.is_first[:, :context],
+        )
+        post = self.observe(head).latent
         deters, stochs = list(post.deter.unbind(1)), list(post.stoch.unbind(1))
         latent = Latent(deters[-1], stochs[-1])
         actions = action_vector(batch.prev_action, self.action_space)

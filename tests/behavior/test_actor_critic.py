@@ -25,7 +25,7 @@ def agent(request: pytest.FixtureRequest) -> Agent:
 
 def behavior_of(agent: Agent, batch: Batch) -> tuple[Latent, BehaviorOutput]:
     """As in the training step, but without detaching the start: the rollout itself must stop gradients."""
-    post = agent.world_model.loss(batch).post
+    post = agent.world_model.observe(batch).latent
     start = Latent(*(part.flatten(0, 1) for part in post))
     rollout = imagine(agent.world_model, agent.actor_critic.actor, start, horizon=4)
     return post, agent.actor_critic.loss(rollout)
@@ -61,7 +61,7 @@ def test_replay_loss_trains_the_critic_and_the_world_model_up_to_the_encoder(age
 def test_advantages_and_returns_are_constants_of_the_actor_loss(agent: Agent) -> None:
     """REINFORCE: twice the log-probability's gradient where the advantage is twice as large."""
     parts = agent.actor_critic
-    post = agent.world_model.loss(build_batch(agent)).post
+    post = agent.world_model.observe(build_batch(agent)).latent
     rollout = imagine(agent.world_model, parts.actor, Latent(*(part.flatten(0, 1) for part in post)), horizon=4)
     parts.config.actor.entropy = 0.0
     parts.return_range.limit = 1e20  # a fixed scale, and advantages linear in reward

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,14 @@ def test_without_egl_the_next_candidate_is_tried() -> None:
 def test_contexts_are_freed_without_a_word_at_exit() -> None:
     result = run(DRAW, os.environ.get("MUJOCO_GL"))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, "0"), ({"LP_NUM_THREADS": "2"}, "2")])
+def test_llvmpipe_draws_on_the_calling_thread_unless_told_otherwise(given: dict, used: str, monkeypatch: Any) -> None:
+    monkeypatch.delenv("LP_NUM_THREADS", raising=False)
+    code = "import os; from dreamer.envs.dmc import task_names; task_names(); print(os.environ['LP_NUM_THREADS'])"
+    result = run(code, None, **given)
+    assert result.stdout.split() == [used]
 
 
 def test_what_the_user_set_is_what_is_used(renderer: str) -> None:

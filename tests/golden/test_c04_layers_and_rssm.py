@@ -9,8 +9,9 @@ from parameters import gradient, load, our_layout, their_layout
 from torch import nn
 
 from dreamer.config import RSSMConfig
+from dreamer.nn.convs import Conv, UpConv
 from dreamer.nn.distributions import categorical_entropy, one_hot
-from dreamer.nn.layers import MLP, BlockLinear, Conv, Linear, RMSNorm, init_weight_
+from dreamer.nn.layers import MLP, BlockLinear, Linear, RMSNorm, init_weight_
 from dreamer.ops.kl import kl_losses
 from dreamer.types import Latent
 from dreamer.world_model.rssm import RSSM
@@ -36,8 +37,9 @@ def build_layer(name: str, g) -> nn.Module:
         layers = len(g.names("p/mlp/norm"))
         return MLP(size, g.array("p/mlp/linear0/bias").shape[0], layers)
     kernel, _, before, after = shape["kernel"]
-    stride = 1 if name == "conv1" else 2
-    return Conv(before, after, kernel, stride, transposed=name == "convt")
+    if name == "convt":
+        return UpConv(before, after, kernel, transposed=True)
+    return Conv(before, after, kernel, stride=1 if name == "conv1" else 2)
 
 
 def our_parameter(name: str, path: str) -> str:
@@ -150,7 +152,7 @@ def test_sequence_with_resets_and_its_gradients(rssm_case, mode_sampling):
 def test_sequence_with_given_samples(rssm_case, monkeypatch):
     g, rssm, start = rssm_case
     samples = iter(g.tensor("samp_stoch").argmax(-1).unbind(1))
-    monkeypatch.setattr("dreamer.nn.distributions.sample_index", lambda probs: next(samples))
+    monkeypatch.setattr("dreamer.nn.distributions.sample_index", lambda probs, generator=None: next(samples))
     latent, logits = rssm.observe(g.tensor("tokens"), g.tensor("action"), g.tensor("reset"), start)
     compare_sequence(g, "samp", latent, logits, rssm)
 

@@ -120,6 +120,7 @@ class Recorded(DreamerModule):
         super().__init__(agent)
         self.optimizer, self.outputs = optimizer, {}
         for name, part, method in (
+            ("post", agent.world_model, "observe"),
             ("world", agent.world_model, "loss"),
             ("behavior", agent.actor_critic, "loss"),
             ("replay_value", agent.actor_critic, "replay_loss"),
@@ -155,7 +156,7 @@ def test_one_training_step(golden, mode_sampling, kind):
     module = recorded(g)
     agent = module.agent
     out = module.training_step(batch(g, agent, 0), 0)
-    world, behavior = module.outputs["world"], module.outputs["behavior"]
+    post, world, behavior = module.outputs["post"], module.outputs["world"], module.outputs["behavior"]
     per_step = {**world.losses, **behavior.losses, "replay_value": module.outputs["replay_value"]}
     for name in g.names("loss/"):
         theirs = name.removeprefix("loss/")
@@ -175,10 +176,10 @@ def test_one_training_step(golden, mode_sampling, kind):
         else:
             g.close(name, out["metrics"][METRICS[theirs]], 2e-4, 2e-4)
     tolerance = (2e-4, 2e-5)
-    g.close("feat_deter", world.post.deter, *tolerance)
-    g.close("feat_stoch", world.post.stoch, *tolerance)
-    g.close("feat_logit", world.post_logits, 2e-4, 2e-4)
-    g.close("tokens", world.embed, 2e-4, 2e-4)
+    g.close("feat_deter", post.latent.deter, *tolerance)
+    g.close("feat_stoch", post.latent.stoch, *tolerance)
+    g.close("feat_logit", post.logits, 2e-4, 2e-4)
+    g.close("tokens", post.embed, 2e-4, 2e-4)
     g.close("replay_deter", out["deter"], *tolerance)
     g.close("replay_stoch", one_hot(out["stoch"], g.array("replay_stoch").shape[-1]), *tolerance)
     g.close("retnorm_after", agent.actor_critic.return_range.range, 2e-4, 1e-6)

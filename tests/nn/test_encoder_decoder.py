@@ -8,6 +8,7 @@ from tiny import values
 from torch.nn.functional import cross_entropy
 
 from dreamer.config import DecoderConfig, EncoderConfig
+from dreamer.nn.convs import split_phases
 from dreamer.nn.decoder import Decoder
 from dreamer.nn.encoder import Encoder
 from dreamer.ops.symlog import symlog
@@ -84,7 +85,8 @@ def test_images_of_other_sizes_come_back_in_their_size(size: tuple[int, int], st
     net = encoder(spaces, (1, 1, 2, 2), strided)
     assert net(obs).shape == (2, 3, net.out_features)
     assert net.out_features == size[0] * size[1] // 256 * 2 * DEPTH
-    assert decoder(spaces, (1, 1, 2, 2), strided)(latent())["image"].shape == (2, 3, *size, 1)
+    net = decoder(spaces, (1, 1, 2, 2), strided)
+    assert net.observations(net(latent()))["image"].shape == (2, 3, *size, 1)
 
 
 def test_predictions_have_the_shape_and_units_of_the_observations() -> None:
@@ -103,7 +105,7 @@ def test_predictions_have_the_shape_and_units_of_the_observations() -> None:
 
 def test_a_perfect_prediction_has_no_loss_and_reads_back_as_the_observation() -> None:
     net, obs = decoder(SPACES), observations(SPACES)
-    perfect = {key: obs[key] / 255 for key in ("wrist", "depth")}
+    perfect = {key: split_phases(obs[key] / 255) for key in ("wrist", "depth")}
     perfect |= {key: symlog(obs[key]).reshape(2, 3, -1) for key in ("pose", "height")}
     perfect["dials"] = 100 * encoder(SPACES).flat_vector("dials", obs["dials"])
     for key, loss in net.losses(perfect, obs).items():
@@ -137,7 +139,7 @@ def test_each_image_key_gets_its_own_channels() -> None:
     last = net.image.convs[-1]
     last.weight.zero_()
     last.bias.copy_(torch.tensor([-3.0, 0.0, 1.0, 2.0]))  # keys in sorted order: depth, then wrist
-    outputs = net(latent())
+    outputs = net.observations(net(latent()))
     torch.testing.assert_close(outputs["depth"][0, 0, 5, 5], torch.sigmoid(torch.tensor([-3.0])))
     torch.testing.assert_close(outputs["wrist"][1, 2, 0, 9], torch.sigmoid(torch.tensor([0.0, 1.0, 2.0])))
 

@@ -10,7 +10,11 @@ from torch import Tensor
 
 from dreamer.ops.symlog import symlog
 from dreamer.types import Batch, Space
-from dreamer.world_model.world_model import WorldModel, action_vector, feature
+from dreamer.world_model.world_model import WorldModel, WorldModelOutput, action_vector, feature
+
+
+def loss_of(model: WorldModel, batch: Batch) -> WorldModelOutput:
+    return model.loss(batch, model.observe(batch))
 
 
 @pytest.fixture(params=["image", "vectors"])
@@ -24,12 +28,13 @@ def case(request: pytest.FixtureRequest) -> tuple[WorldModel, Batch]:
 def test_every_loss_has_one_value_per_row(obs: str, action: str) -> None:
     agent = build_agent(OBSERVATIONS[obs], ACTIONS[action])
     batch = build_batch(agent)
-    out = agent.world_model.loss(batch)
+    post = agent.world_model.observe(batch)
+    out = agent.world_model.loss(batch, post)
     assert set(out.losses) == {"dyn", "rep", "reward", "cont", *OBSERVATIONS[obs]}
     for name, loss in out.losses.items():
         assert loss.shape == (2, 6), name
         assert torch.isfinite(loss).all(), name
-    assert out.post.stoch.sum(-1).eq(1).all()
+    assert post.latent.stoch.sum(-1).eq(1).all()
 
 
 def test_discrete_actions_become_joined_one_hots() -> None:
@@ -42,7 +47,7 @@ def test_discrete_actions_become_joined_one_hots() -> None:
 
 def test_feature_puts_h_before_z() -> None:
     agent = build_agent(VECTORS)
-    post = agent.world_model.loss(build_batch(agent)).post
+    post = agent.world_model.observe(build_batch(agent)).latent
     feat = feature(post)
     assert torch.equal(feat[..., :24], post.deter)
     assert torch.equal(feat[..., 24:].unflatten(-1, (3, 5)), post.stoch)
@@ -55,14 +60,14 @@ def test_stored_context_stands_before_the_first_row(case: tuple[WorldModel, Batc
     # h of row 0 is one step of the cell from the stored latent, with the action that led into row 0.
     action = model.rssm.embed_action(batch.prev_action[:, 0])
     expected = model.rssm.cell(batch.context_deter, start.stoch.flatten(1), action)
-    torch.testing.assert_close(model.loss(batch).post.deter[:, 0], expected)
+    torch.testing.assert_close(model.observe(batch).latent.deter[:, 0], expected)
 
 
 @pytest.mark.parametrize("name", ["reward", "cont", "rep"])
 def test_loss_reaches_the_encoder(case: tuple[WorldModel, Batch], name: str) -> None:
     model, batch = case
     model.config.free_nats = 0.0
-    model.loss(batch).losses[name].sum().backward()
+    loss_of(model, batch).losses[name].sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
     assert moved(model.rssm.cell)
     assert not moved(model.decoder)
@@ -71,7 +76,7 @@ def test_loss_reaches_the_encoder(case: tuple[WorldModel, Batch], name: str) -> 
 def test_dynamics_loss_trains_the_prior_and_what_h_remembers(case: tuple[WorldModel, Batch]) -> None:
     model, batch = case
     model.config.free_nats = 0.0
-    losses = model.loss(batch).losses
+    losses = loss_of(model, batch).losses
     losses["dyn"][:, 0].sum().backward(retain_graph=True)
     # In row 0 the prior depends on nothing observed, and the posterior is a constant.
     assert moved(model.rssm.prior_net)
@@ -85,7 +90,7 @@ def test_dynamics_loss_trains_the_prior_and_what_h_remembers(case: tuple[WorldMo
 
 def test_reconstruction_reaches_everything_but_the_heads_and_the_prior(case: tuple[WorldModel, Batch]) -> None:
     model, batch = case
-    losses = model.loss(batch).losses
+    losses = loss_of(model, batch).losses
     torch.stack([losses[key].sum() for key in batch.obs]).sum().backward()
     for part in (model.encoder, model.decoder, model.rssm.cell, model.rssm.posterior_net):
         assert all(p.grad is not None for p in part.parameters())
@@ -101,7 +106,7 @@ def test_continue_target_is_the_discount_and_zero_at_a_true_end(case: tuple[Worl
     torch.nn.init.constant_(model.cont.out.bias, logit)
     batch.is_terminal[0, 4] = batch.is_last[0, 4] = True
     batch.is_last[1, 2] = True  # a time limit: the episode would have gone on
-    loss = model.loss(batch).losses["cont"]
+    loss = loss_of(model, batch).losses["cont"]
     entropy = -(332 / 333) * math.log(332 / 333) - (1 / 333) * math.log(1 / 333)
     expected = torch.full((2, 6), entropy)
     expected[0, 4] = -math.log(1 / 333)
@@ -112,10 +117,10 @@ def test_continue_target_is_the_discount_and_zero_at_a_true_end(case: tuple[Worl
 def test_reward_of_a_row_is_predicted_from_that_row(case: tuple[WorldModel, Batch], t: int) -> None:
     model, batch = case
     torch.manual_seed(1)
-    before = model.loss(batch).losses
+    before = loss_of(model, batch).losses
     batch.reward[1, t] += 5
     torch.manual_seed(1)
-    after = model.loss(batch).losses
+    after = loss_of(model, batch).losses
     for name in before:
         changed = (before[name] != after[name]).nonzero().tolist()
         assert changed == ([[1, t]] if name == "reward" else []), name
@@ -133,7 +138,7 @@ def test_open_loop_filters_the_context_and_then_sees_actions_alone(action_space:
     model, batch, context = agent.world_model, build_batch(agent), 3
     got = seeded_open_loop(model, batch, context)
     torch.manual_seed(1)
-    filtered, _ = model.observe(batch, model.encoder(batch.obs))
+    filtered = model.observe(batch).latent
     reconstructed = model.decoder.observations(model.decoder(filtered))
     other = build_batch(agent)
     mixed = [
@@ -163,7 +168,7 @@ def test_vector_targets_are_symlogged() -> None:
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.constant_(head.bias, 2.0)
     batch.obs["height"].mul_(1000)
-    loss = model.loss(batch).losses["height"]
+    loss = loss_of(model, batch).losses["height"]
     torch.testing.assert_close(loss, (2 - symlog(batch.obs["height"])).square())
 
 
@@ -174,4 +179,4 @@ def test_image_targets_are_shares_of_255() -> None:
     torch.nn.init.zeros_(last.weight)
     batch.obs["image"].fill_(255)
     # sigmoid(0) = 1/2 everywhere: 8 * 8 * 3 entries, each off by 1/2
-    torch.testing.assert_close(model.loss(batch).losses["image"], torch.full((2, 6), 8 * 8 * 3 / 4))
+    torch.testing.assert_close(loss_of(model, batch).losses["image"], torch.full((2, 6), 8 * 8 * 3 / 4))

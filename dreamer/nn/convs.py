@@ -1,0 +1,119 @@
+"""Convolutions of images, in forms that are exact and fast: plain, with a pool after it, and on a doubled image."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from dreamer.nn.layers import init_weight_
+
+
+class Conv(nn.Module):
+    """Convolution of [N h w c] images with 'same' padding; stride 2 pads one less before than after.
+
+    weight [out, in, k, k]
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride, self.kernel = stride, kernel
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        init_weight_(self.weight, kernel * kernel * in_channels)
+
+    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h2 w2 c2"]:
+        # [N h w c] read as [N c h w] is torch's channels_last layout, so these permutes copy nothing.
+        image = x.permute(0, 3, 1, 2)
+        pads = [self.same_padding(size) for size in (image.shape[3], image.shape[2])]
+        if all(before == after for before, after in pads):
+            y = F.conv2d(image, self.weight, self.bias, self.stride, (pads[1][0], pads[0][0]))
+        else:
+            y = F.conv2d(F.pad(image, [*pads[0], *pads[1]]), self.weight, self.bias, self.stride)
+        return y.permute(0, 2, 3, 1)
+
+    def same_padding(self, size: int) -> tuple[int, int]:
+        total = max((math.ceil(size / self.stride) - 1) * self.stride + self.kernel - size, 0)
+        return total // 2, total - total // 2
+
+
+class PoolConv(Conv):
+    """Convolution with stride 1 and 'same' padding, then 2x2 max-pool.
+
+    An image of few channels is first folded: each 2x2 square becomes one pixel with 4 times the channels, and the
+    kernel becomes one from 4 in to 4 out `phases`. The same numbers, on layouts that processors are better at.
+    """
+
+    few = 4  # channels up to which folding is the faster way
+    fold: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(in_channels, out_channels, kernel)
+        fold = torch.zeros(2, 2, 2 * _reach(kernel) + 1, kernel)
+        for phase, tap in product(range(2), range(kernel)):
+            pixel, source = divmod(phase + tap - kernel // 2, 2)
+            fold[phase, source, pixel + _reach(kernel), tap] = 1
+        self.register_buffer("fold", fold, persistent=False)
+
+    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h/2 w/2 c2"]:
+        if self.weight.shape[1] > self.few:
+            return F.max_pool2d(super().forward(x).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        weight = torch.einsum("psat,qrbu,oitu->pqosriab", self.fold, self.fold, self.weight)
+        weight = weight.flatten(3, 5).flatten(0, 2)
+        image = split_phases(x).transpose(2, 3).flatten(3)
+        y = F.conv2d(image.permute(0, 3, 1, 2), weight, self.bias.repeat(4), padding=_reach(self.kernel))
+        _, _, height, width = y.shape
+        phases = y.permute(0, 2, 3, 1).unflatten(3, (4, -1)).flatten(1, 2)  # N h*w 4 c2
+        pooled = F.max_pool2d(phases.permute(0, 3, 1, 2), (1, 4))
+        return pooled.squeeze(3).unflatten(2, (height, width)).permute(0, 2, 3, 1)
+
+
+class UpConv(nn.Module):
+    """An image doubled in height and width, then a convolution with stride 1 and 'same' padding.
+
+    Doubled by repeating pixels (nearest), or with `transposed` by zeros, values at odd positions (the kernel is not
+    flipped). Computed on the small image: a kernel over doubled pixels has fewer distinct taps, other ones for each of
+    the four `phases` (even and odd rows and columns) of the result.
+    weight [out, in, k, k]
+    """
+
+    fold: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, transposed: bool = False) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        init_weight_(self.weight, kernel * kernel * in_channels)
+        fold = torch.zeros(2, 2 * _reach(kernel) + 1, kernel)
+        for phase, tap in product(range(2), range(kernel)):
+            pixel, is_odd = divmod(phase + tap - kernel // 2, 2)
+            if is_odd or not transposed:
+                fold[phase, pixel + _reach(kernel), tap] = 1
+        self.register_buffer("fold", fold, persistent=False)
+
+    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N height width c2"]:
+        return join_phases(self.phases(x))
+
+    def phases(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h 2 w 2 c2"]:
+        """The result before its rows and columns are joined, which takes a copy."""
+        weight = torch.einsum("pat,qbu,oitu->pqoiab", self.fold, self.fold, self.weight).flatten(0, 2)
+        y = F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias.repeat(4), padding=_reach(self.kernel))
+        return y.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1)).transpose(2, 3)
+
+
+def join_phases(image: Float[Tensor, "*batch h 2 w 2 c"]) -> Float[Tensor, "*batch height width c"]:
+    return image.flatten(-3, -2).flatten(-4, -3)
+
+
+def split_phases(image: Shaped[Tensor, "*batch height width c"]) -> Shaped[Tensor, "*batch h 2 w 2 c"]:
+    return image.unflatten(-2, (-1, 2)).unflatten(-4, (-1, 2))
+
+
+def _reach(kernel: int) -> int:
+    """How many pixels a kernel over a doubled image reaches to each side, in pixels of the small one."""
+    return (kernel // 2 + 1) // 2
