@@ -20,6 +20,7 @@ from dreamer.benchmark.timing import in_fresh_process
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.training.callbacks import GracefulStop
+from dreamer.training.compiling import choose_compile
 from dreamer.training.run import Training, prepare
 from dreamer.training.run_log import RunLog
 
@@ -40,6 +41,7 @@ def measure_end_to_end(config: Config, seconds: float) -> dict[str, Any]:
 def train_for(config: Config, seconds: float) -> dict[str, Any]:
     trainer = replace(
         config.trainer,
+        compile="on" if choose_compile(config.trainer.compile, config.num_updates) else "off",
         max_steps=10**9,
         collect_steps=config.batch_size + config.batch_length,
         eval_every=0,
@@ -55,7 +57,7 @@ def train_for(config: Config, seconds: float) -> dict[str, Any]:
             training = prepare(replace(config, trainer=trainer, replay=memory, run_dir=run_dir))
             watch = Watch(training.dataset, training.device, seconds)
             WatchedTraining(**vars(training), watch=watch).fit()
-    return watch.entry(config)
+    return watch.entry(training.config)
 
 
 class Watch(Callback):
@@ -108,6 +110,7 @@ class Watch(Callback):
             "measured_seconds": wall,
             "train_ratio": config.trainer.train_ratio,
             "render": config.env.render,
+            "is_compiled": config.trainer.compile == "on",
         }
 
 

@@ -39,7 +39,8 @@ def notes(what: str, entry: Entry) -> str:
         memory = f", peak memory {entry['peak_memory_gb']:.2f} GB" if "peak_memory_gb" in entry else ""
         return (
             f"{entry['batch_size']} x {entry['batch_length']}, {entry['imagined_starts']} starts, "
-            f"{entry['precision']}{', compiled' if entry['is_compiled'] else ''}; {entry['gflop']:.3g} GFLOP at {entry['gflop_per_second']:.0f} GFLOP/s are "
+            f"{entry['precision']}{', compiled' if entry['is_compiled'] else ''}; "
+            f"{entry['gflop']:.3g} GFLOP at {entry['gflop_per_second']:.0f} GFLOP/s are "
             f"{duration(entry['limit_seconds'])}: {entry['times_limit']:.1f} times the limit{memory}"
         )
     if what == "render":

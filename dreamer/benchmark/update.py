@@ -151,11 +151,17 @@ def in_lightning(
 
 
 def count_gflop(config: Config) -> float:
-    """GFLOP of the matrix products and convolutions of one update, forward and backward; a product and sum are two.
+    """GFLOP of the matrix products and convolutions of one update as it is computed; a product and sum are two.
 
-    Counted with a single sequence, since every product grows in proportion to batch_size.
+    Counted with one and with two sequences: what the second adds, each further one adds.
     """
-    agent, batch = build(replace(config, batch_size=1))
+    one, two = (counted_flop(replace(config, batch_size=size)) for size in (1, 2))
+    return (one + (config.batch_size - 1) * (two - one)) / 1e9
+
+
+def counted_flop(config: Config) -> int:
+    """Floating-point operations of one update, forward and backward, counted as torch calls its operators."""
+    agent, batch = build(config)
     counter = FlopCounterMode(display=False)
 
     def work(module: DreamerModule, update: Update) -> None:
@@ -163,7 +169,7 @@ def count_gflop(config: Config) -> float:
             update()
 
     in_lightning(agent, batch, work)
-    return counter.get_total_flops() * config.batch_size / 1e9
+    return counter.get_total_flops()
 
 
 def peak_of_updates(config: Config, threads: int, updates: int = 2) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dreamer.benchmark import timing
 from dreamer.benchmark.machine import commit, machine, matrix_speed, versions
 from dreamer.benchmark.timing import Budget, Timing, best, in_fresh_process, interleaved, medians, peak_memory, timed
 
@@ -23,17 +24,18 @@ def test_best_is_the_one_with_the_least_wall_time():
     assert best({1: Timing(2.0, 2.0), 2: Timing(1.5, 3.0)}) == 2
 
 
-def test_functions_take_turns_forwards_and_backwards_after_a_first_call_that_does_not_count():
+def test_functions_take_turns_forwards_and_backwards_after_a_first_call_that_does_not_count(monkeypatch):
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 1e-4)  # so that a sample is one call
     called = []
 
-    def slow(name: str, seconds: float) -> None:
+    def sleep(name: str, seconds: float) -> None:
         called.append(name)
-        time.sleep(seconds if called.count(name) > 1 else 1.05)  # the first call is slow, so there is one a sample
+        time.sleep(0.2 if called.count(name) == 1 else seconds)
 
-    functions = {"a": lambda: slow("a", 0.01), "b": lambda: slow("b", 0.06)}
+    functions = {"a": lambda: sleep("a", 0.01), "b": lambda: sleep("b", 0.06)}
     timings = interleaved(functions, Budget(seconds=0.0, rounds=3))
     assert called == ["a", "b", "a", "b", "b", "a", "a", "b"]
-    assert 0.01 <= timings["a"].seconds < 0.06 <= timings["b"].seconds < 1.0
+    assert 0.01 <= timings["a"].seconds < 0.06 <= timings["b"].seconds < 0.2
     assert timings["b"].cpu_seconds < 0.03, "sleeping takes no CPU time"
 
 

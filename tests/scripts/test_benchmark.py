@@ -6,15 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.utils.flop_counter import FlopCounterMode
 
-from dreamer.benchmark.suite import PARTS, Plan, check
+from dreamer.benchmark.suite import PARTS, Plan, check, measure
 from dreamer.benchmark.timing import Budget
-from dreamer.benchmark.update import build, count_gflop, in_lightning, measure_update, spaces
+from dreamer.benchmark.update import count_gflop, counted_flop, measure_update, spaces
 from dreamer.envs.make import make_env
 
 ROOT = Path(__file__).parents[2]
@@ -40,16 +40,15 @@ def numbers(value: Any, path: str = "") -> list[tuple[str, float]]:
     return [(path, value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-def test_all_parts_have_the_promised_keys_and_positive_numbers(benchmark_py, tmp_path):
-    result = benchmark_py(*TINY, "json=out.json", "quick=false", "disk_steps=1000")
-    assert result.returncode == 0, result.stderr
-    report = json.loads((tmp_path / "out.json").read_text())
+def test_all_parts_have_the_promised_keys_and_positive_numbers(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    config = tiny("env=dummy_counter", "env.obs=both")
+    plan = Plan(config, {"tiny_both": config}, False, is_quick=False, threads=[1], seconds=0.2, disk_steps=1000)
+    report = json.loads(json.dumps(measure(plan, list(PARTS))))
     assert list(report) == ["machine", "versions", "commit", *PARTS]
-    for part in ("update", "policy", "replay"):
-        first = list(report[part])[3]
-        assert {key: report[part][key] for key in ("seconds", "cpu_seconds", "threads")}.items() <= {
-            key: value for key, value in report[part][first].items() if not isinstance(value, dict)
-        }.items()
+    for part, first in (("update", "tiny_both"), ("policy", "tiny_both"), ("replay", "sample")):
+        for key in ("seconds", "cpu_seconds", "threads"):
+            assert report[part][key] == report[part][first][key]
     update = report["update"]["tiny_both"]
     assert list(update["phases"]) == ["observe", "imagine", "heads", "backward", "optimizer"]
     assert {"gflop", "limit_seconds", "peak_memory_gb"} <= update.keys() and update["threads"] == 1
@@ -63,17 +62,19 @@ def test_all_parts_have_the_promised_keys_and_positive_numbers(benchmark_py, tmp
     for path, number in numbers(report):
         may_be_zero = any(word in path for word in ("difference", "share_off", "load_average", "cpu_seconds"))
         assert number > 0 or (may_be_zero and number == 0), path
-    printed = [line.split()[0] for line in result.stdout.splitlines()]
+    printed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert {"machine", "versions", "commit", *PARTS} <= set(printed)
-    assert not [path for path in tmp_path.iterdir() if path.name != "out.json"], "runs and replay leave nothing behind"
+    assert not list(tmp_path.iterdir()), "runs and replay leave nothing behind"
 
 
-def test_what_picks_one_part_and_the_table_is_enough(benchmark_py, tmp_path):
-    result = benchmark_py(*TINY, "what=policy")
+def test_what_picks_one_part_for_the_table_and_the_json(benchmark_py, tmp_path):
+    result = benchmark_py(*TINY, "what=policy", "json=out.json")
     assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert list(report) == ["machine", "versions", "commit", "policy"]
+    assert report["policy"]["tiny_both"]["seconds"] > 0
     shown = [line.split()[0] for line in result.stdout.splitlines()]
     assert shown == ["machine", "versions", "commit", "what", "policy"]
-    assert "tiny_both" in result.stdout and not list(tmp_path.iterdir())
 
 
 def test_phases_add_up_to_the_update(tiny):
@@ -83,18 +84,11 @@ def test_phases_add_up_to_the_update(tiny):
     assert entry["cpu_seconds"] > 0 and entry["parameters"] > 1000
 
 
-def test_operations_grow_in_proportion_to_the_batch_and_with_the_horizon(tiny):
+def test_operations_of_a_whole_batch_follow_from_those_of_one_and_two_sequences(tiny):
     config = tiny("env=dummy_counter", "env.obs=both")
-    counter = FlopCounterMode(display=False)
-
-    def work(module, update):
-        with counter:
-            update()
-
-    in_lightning(*build(config), work)
-    gflop = count_gflop(config)
-    assert config.batch_size > 1 and gflop == pytest.approx(counter.get_total_flops() / 1e9)
-    assert count_gflop(tiny("env=dummy_counter", "env.obs=both", "model.imagination.horizon=10")) > 1.1 * gflop
+    assert config.batch_size > 2 and count_gflop(config) == pytest.approx(counted_flop(config) / 1e9)
+    longer = tiny("env=dummy_counter", "env.obs=both", "model.imagination.horizon=10")
+    assert count_gflop(longer) > 1.1 * count_gflop(config)
 
 
 @pytest.mark.parametrize("obs", ["vision", "proprio", "both"])
