@@ -181,7 +181,8 @@ class TrainerConfig:
     checkpoint_minutes: float = bounded(5.0, above=0)
     device: str = one_of("auto", "cpu", "cuda", "mps")
     precision: str = one_of("auto", "float32", "bfloat16")
-    threads: int = bounded(0, low=0)  # CPU threads of torch; 0 means auto
+    threads: int = bounded(0, low=0)  # CPU threads of an update; 0 means auto
+    overlap: bool = True  # environments step in a thread beside the updates
     profile: bool = False  # write a trace of a few updates into the run directory
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ D deter, E embedding, F feature, A action vector, U units, G blocks; h w c pixel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -95,6 +95,10 @@ class Policy(Protocol):
 
     def initial(self, num_envs: int) -> LatentArrays: ...
 
+    def refresh(self) -> None:
+        """Act with the newest weights from here on. Never called while `act` runs in another thread."""
+        ...
+
     def act(
         self,
         obs: dict[str, np.ndarray],
@@ -109,3 +113,9 @@ class Policy(Protocol):
         the latent of this step.
         """
         ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `act` needs besides the weights: the state of its random numbers."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

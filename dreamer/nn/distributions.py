@@ -11,14 +11,16 @@ from torch import Tensor
 from dreamer.ops.kl import unimix_log_probs
 
 
-def sample_index(probs: Float[Tensor, "*batch K"]) -> Int[Tensor, "*batch"]:
-    """A class index drawn by inverting the cumulative distribution."""
-    threshold = torch.rand(*probs.shape[:-1], 1, device=probs.device)
+def sample_index(probs: Float[Tensor, "*batch K"], generator: torch.Generator | None = None) -> Int[Tensor, "*batch"]:
+    """A class index drawn by inverting the cumulative distribution; without `generator`, by torch's global one."""
+    threshold = torch.rand(*probs.shape[:-1], 1, device=probs.device, generator=generator)
     return (probs.cumsum(-1) < threshold).sum(-1).clamp(max=probs.shape[-1] - 1)
 
 
-def sample_normal(mean: Float[Tensor, "*batch"], std: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    return mean + std * torch.randn_like(mean)
+def sample_normal(
+    mean: Float[Tensor, "*batch"], std: Float[Tensor, "*batch"], generator: torch.Generator | None = None
+) -> Float[Tensor, "*batch"]:
+    return mean + std * torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
 
 
 def one_hot(index: Int[Tensor, "*batch"], classes: int) -> Float[Tensor, "*batch K"]:
@@ -26,10 +28,12 @@ def one_hot(index: Int[Tensor, "*batch"], classes: int) -> Float[Tensor, "*batch
     return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).float()
 
 
-def straight_through(logits: Float[Tensor, "*batch S K"], unimix: float) -> Float[Tensor, "*batch S K"]:
+def straight_through(
+    logits: Float[Tensor, "*batch S K"], unimix: float, generator: torch.Generator | None = None
+) -> Float[Tensor, "*batch S K"]:
     """One-hot samples of softmax(logits) with a uniform share; gradients go through the mixed probabilities."""
     probs = unimix_log_probs(logits, unimix).exp()
-    sample = one_hot(sample_index(probs.detach()), probs.shape[-1])
+    sample = one_hot(sample_index(probs.detach(), generator), probs.shape[-1])
     return sample + (probs - probs.detach())
 
 
@@ -45,8 +49,8 @@ class NormalAction:
     def __init__(self, mean: Float[Tensor, "*batch A"], std: Float[Tensor, "*batch A"]) -> None:
         self.mean, self.std = mean.float(), std.float()
 
-    def sample(self) -> Float[Tensor, "*batch A"]:
-        return sample_normal(self.mean.detach(), self.std.detach())
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch A"]:
+        return sample_normal(self.mean.detach(), self.std.detach(), generator)
 
     def log_prob(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
         score = (action - self.mean) / self.std
@@ -65,8 +69,8 @@ class TanhNormalAction:
     def __init__(self, mean: Float[Tensor, "*batch A"], std: Float[Tensor, "*batch A"]) -> None:
         self.base = NormalAction(mean, std)
 
-    def sample(self) -> Float[Tensor, "*batch A"]:
-        return torch.tanh(self.base.sample())
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch A"]:
+        return torch.tanh(self.base.sample(generator))
 
     def log_prob(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
         # float32 tanh reaches +-1 exactly, where atanh is infinite.
@@ -89,8 +93,9 @@ class DiscreteAction:
     def __init__(self, logits: Float[Tensor, "*batch L"], classes: tuple[int, ...], unimix: float) -> None:
         self.log_probs = [unimix_log_probs(part, unimix) for part in logits.split(classes, dim=-1)]
 
-    def sample(self) -> Int[Tensor, "*batch n"]:
-        return torch.stack([sample_index(part.detach().exp()) for part in self.log_probs], dim=-1).to(torch.int32)
+    def sample(self, generator: torch.Generator | None = None) -> Int[Tensor, "*batch n"]:
+        picked = [sample_index(part.detach().exp(), generator) for part in self.log_probs]
+        return torch.stack(picked, dim=-1).to(torch.int32)
 
     def log_prob(self, action: Int[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
         picked = [part.gather(-1, action[..., i : i + 1].long()).squeeze(-1) for i, part in enumerate(self.log_probs)]

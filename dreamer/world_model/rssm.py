@@ -78,6 +78,7 @@ class RSSM(nn.Module):
         prev_action: Float[Tensor, "B T A"],
         is_first: Bool[Tensor, "B T"],
         start: Latent,
+        generator: torch.Generator | None = None,
     ) -> tuple[Latent, Float[Tensor, "B T S K"]]:
         """Filter a sequence. prev_action[t] led into row t; a row with is_first forgets everything before it."""
         keep = (~is_first).float().unsqueeze(-1)
@@ -88,7 +89,7 @@ class RSSM(nn.Module):
         for action, share, keep_t in zip(actions, shares, keep.unbind(1), strict=True):
             deter = self.cell(deter * keep_t, stoch * keep_t, action)
             logit = self.posterior_net(deter, share).float().unflatten(-1, (self.groups, self.classes))
-            sample = straight_through(logit, self.unimix)
+            sample = straight_through(logit, self.unimix, generator)
             stoch = sample.flatten(1)
             deters.append(deter)
             stochs.append(sample)

@@ -36,7 +36,9 @@ def test_groups_are_drawn_independently() -> None:
 
 @pytest.mark.parametrize(("threshold", "expected"), [(0.0, 0), (1 - 2**-24, 2)])
 def test_extreme_random_numbers_stay_in_range(monkeypatch: pytest.MonkeyPatch, threshold: float, expected: int) -> None:
-    monkeypatch.setattr(torch, "rand", lambda *shape, device=None: torch.full(shape, threshold, device=device))
+    monkeypatch.setattr(
+        torch, "rand", lambda *shape, device=None, generator=None: torch.full(shape, threshold, device=device)
+    )
     probs = torch.tensor([0.3, 0.3, 0.3999])  # rounding can leave the sum below the largest random number
     assert sample_index(probs.expand(4, 3)).tolist() == [expected] * 4
 
