@@ -47,6 +47,7 @@ class Collector:
         self._acting: Future[list[Rows]] | None = None
         self._is_closing = threading.Event()
         self._thread = ThreadPoolExecutor(1, THREAD_NAME, initializer=_use_one_thread) if overlap else None
+        torch.get_num_threads()  # settles the number of this thread, before the other sets its own
 
     @property
     def is_acting(self) -> bool:
@@ -91,7 +92,9 @@ class Collector:
         return episodes
 
     def close(self) -> None:
-        """End the thread, after the policy step it is at, and free the environments; nothing may follow."""
+        """End the thread, after the policy step it is at, and free the environments. Nothing may follow."""
+        if self._is_closing.is_set():
+            return
         self._is_closing.set()
         try:
             self._submit(self._stepper.close).result()

@@ -24,7 +24,9 @@ class Player:
     def __init__(self, agent: Agent, seed: int, own_weights: bool) -> None:
         self._generator = torch.Generator(agent.device)
         self._generator.manual_seed(episode_seed(seed, ACTING_STREAM, 0))
-        self._agent, self._newest, self._own = agent, list[torch.Tensor](), list[torch.Tensor]()
+        self._agent = agent
+        self._newest: list[torch.Tensor] = []  # weights of the agent, and in the same order those of the copy
+        self._own: list[torch.Tensor] = []
         if own_weights:
             acting = (agent.world_model.encoder, agent.world_model.rssm, agent.actor_critic.actor)
             parts = (*agent.world_model.children(), *agent.actor_critic.children())
@@ -32,7 +34,7 @@ class Player:
             self._agent = copy.deepcopy(agent, shared)
             own = (self._agent.world_model.encoder, self._agent.world_model.rssm, self._agent.actor_critic.actor)
             self._newest = [weight for part in acting for weight in part.parameters()]
-            self._own = [weight.requires_grad_(False) for part in own for weight in part.parameters()]
+            self._own = [weight for part in own for weight in part.parameters()]
 
     def initial(self, num_envs: int) -> LatentArrays:
         return self._agent.initial(num_envs)
