@@ -16,7 +16,7 @@ from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
 
 class Agent(nn.Module):
-    """DreamerV3. Implements the `Policy` protocol; training/module.py holds the losses of an update."""
+    """DreamerV3. training/player.py acts with it, training/module.py holds the losses of an update."""
 
     def __init__(
         self,
@@ -69,8 +69,12 @@ class Agent(nn.Module):
         prev_latent: LatentArrays,
         prev_action: np.ndarray,
         is_first: np.ndarray,
+        generator: torch.Generator | None = None,
     ) -> tuple[np.ndarray, LatentArrays]:
-        """One policy step in N environments, always sampling; see `types.Policy` for the shapes."""
+        """One policy step in N environments, always sampling; see `types.Policy` for the shapes.
+
+        Draws come from `generator`, or without one from torch's global generator.
+        """
         device = self.device
         tensors = {key: torch.as_tensor(obs[key], device=device).unsqueeze(1) for key in self.obs_space}
         start = self.world_model.context(
@@ -79,9 +83,10 @@ class Agent(nn.Module):
         action = action_vector(torch.as_tensor(prev_action, device=device), self.action_space).unsqueeze(1)
         resets = torch.as_tensor(is_first, device=device).unsqueeze(1)
         with self.autocast():
-            latent, _ = self.world_model.rssm.observe(self.world_model.encoder(tensors), action, resets, start)
+            embed = self.world_model.encoder(tensors)
+            latent, _ = self.world_model.rssm.observe(embed, action, resets, start, generator)
             latent = Latent(latent.deter[:, 0], latent.stoch[:, 0])
-            sample = self.actor_critic.actor(feature(latent)).sample()
+            sample = self.actor_critic.actor(feature(latent)).sample(generator)
         arrays = {
             "deter": latent.deter.float().cpu().numpy(),
             "stoch": latent.stoch.argmax(-1).to(torch.int16).cpu().numpy(),

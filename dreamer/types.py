@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -96,6 +96,10 @@ class Policy(Protocol):
 
     def initial(self, num_envs: int) -> LatentArrays: ...
 
+    def refresh(self) -> None:
+        """Act with the newest weights from here on. Never called while `act` runs in another thread."""
+        ...
+
     def act(
         self,
         obs: dict[str, np.ndarray],
@@ -110,3 +114,9 @@ class Policy(Protocol):
         the latent of this step.
         """
         ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `act` needs besides the weights: the state of its random numbers."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

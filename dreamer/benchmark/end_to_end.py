@@ -110,6 +110,7 @@ class Watch(Callback):
             "measured_seconds": wall,
             "train_ratio": config.trainer.train_ratio,
             "render": config.env.render,
+            "overlap": config.trainer.overlap,
             "is_compiled": config.trainer.compile == "on",
         }
 

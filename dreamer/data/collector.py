@@ -1,133 +1,154 @@
-"""Steps environments with a policy and stores what happens in replay."""
+"""Collection: has the environments stepped, here or in a thread beside, counts, and stores the rows in replay."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from dreamer.data.replay import Replay
-from dreamer.data.storage import OBS_PREFIX
-from dreamer.envs.seeding import episode_seed
+from dreamer.data.stepper import Episode, Rows, Stepper
 from dreamer.envs.wrappers import EpisodeJournal
-from dreamer.types import Policy, TimeStep
+from dreamer.types import Policy
 
-
-class Episode(NamedTuple):
-    """A finished episode: the run's env_step when it ended, the sum of its rewards, its policy steps without reset."""
-
-    env_step: int
-    ret: float
-    length: int
+T = TypeVar("T")
+THREAD_NAME = "environments"
 
 
 class Collector:
-    """Advances every environment by one policy step at a time, all in lock step; environment i fills stream i.
+    """Takes policy steps and stores their rows; environment i fills stream i of replay.
 
-    A row is an observation (of a reset or a step), the reward and flags that came with it, and what the policy made of
-    it: the action chosen after it and its latent. After a row with is_last no action follows, so zeros are stored.
-    The first `collect_steps` policy steps act uniformly at random; the policy still runs, for its latents, and is told
-    the action that was really taken.
-
-    policy_steps counts rows over all environments, those of resets included, as the authors do for the train ratio.
-    env_steps counts simulator control steps, so a row of a reset adds nothing; the authors count it.
+    `start`, `finish` and `store` are the parts of a policy step: acting, counting, storing. With `overlap` acting
+    happens in a thread of its own, to which the environments belong from their first reset to their end (an OpenGL
+    context belongs to the thread that made it). That thread touches neither replay nor the counters here, and draws no
+    number from a generator of anybody else; so what a run computes does not depend on how fast it is.
     """
 
     def __init__(
-        self, envs: Sequence[EpisodeJournal], policy: Policy, replay: Replay, collect_steps: int, seed: int
+        self,
+        envs: Sequence[EpisodeJournal],
+        policy: Policy,
+        replay: Replay,
+        collect_steps: int,
+        seed: int,
+        overlap: bool = False,
     ) -> None:
         assert len(envs) == replay.num_streams, (len(envs), replay.num_streams)
-        self.envs, self.policy, self.replay = list(envs), policy, replay
-        self.collect_steps, self.seed = collect_steps, seed
+        self.policy, self.replay, self.collect_steps, self.overlap = policy, replay, collect_steps, overlap
+        self.num_envs, self.env_steps_per_action = len(envs), envs[0].env_steps_per_action
         self.policy_steps, self.env_steps = 0, 0
-        self._action_space = envs[0].action_space
-        self._random = np.random.default_rng(seed)
-        self._latent = policy.initial(len(envs))
-        self._action = np.zeros((len(envs), *self._action_space.shape), self._action_space.dtype)
-        self._needs_reset = [True] * len(envs)
-        self._num_resets = [0] * len(envs)
-        self._ret, self._length = [0.0] * len(envs), [0] * len(envs)
+        self._stepper = Stepper(envs, policy, collect_steps, seed)
+        self._waiting: list[dict[str, np.ndarray]] = []  # columns of policy steps that are counted, but not stored
         self._episodes: list[Episode] = []
+        self._acting: Future[list[Rows]] | None = None
+        self._is_closing = threading.Event()
+        self._thread = ThreadPoolExecutor(1, THREAD_NAME, initializer=_use_one_thread) if overlap else None
+        torch.get_num_threads()  # settles the number of this thread, before the other sets its own
 
-    def step(self) -> None:
-        """One row for every environment."""
-        rows = [self._advance(index) for index in range(len(self.envs))]
-        obs = {key: np.stack([row.obs[key] for row in rows]) for key in rows[0].obs}
-        is_first = np.array([row.is_first for row in rows])
-        is_last = np.array([row.is_last for row in rows])
-        action, latent = self.policy.act(obs, self._latent, self._action, is_first)
-        if self.policy_steps < self.collect_steps:
-            action = self._random_action()
-        action = np.where(is_last.reshape(-1, *[1] * (action.ndim - 1)), 0, action).astype(self._action_space.dtype)
-        for index, row in enumerate(rows):
-            self.replay.add(index, {
-                **{OBS_PREFIX + key: value for key, value in row.obs.items()},
-                "action": action[index],
-                "reward": row.reward,
-                "is_first": row.is_first,
-                "is_last": row.is_last,
-                "is_terminal": row.is_terminal,
-                "deter": latent["deter"][index],
-                "stoch": latent["stoch"][index],
-            })  # fmt: skip
-        self._latent, self._action = latent, action
-        self.policy_steps += len(rows)
+    @property
+    def is_acting(self) -> bool:
+        """Whether `finish` is still to come."""
+        return self._acting is not None
+
+    def start(self, steps: int, max_steps: int) -> None:
+        """Take `steps` policy steps with the policy as it is now, fewer where `max_steps` environment steps come first.
+
+        With overlap this returns at once. The counters, and all else here, change with `finish`.
+        """
+        assert self._acting is None, "the steps before are not finished"
+        self.policy.refresh()
+        self._acting = self._submit(lambda: self._act(steps, max_steps))
+
+    def finish(self) -> None:
+        """Wait for the steps that were started, and count them. Raises what an environment or the policy raised."""
+        if self._acting is None:
+            return
+        acting, self._acting = self._acting, None
+        for rows in acting.result():
+            self.policy_steps, self.env_steps = rows.policy_steps, rows.env_steps
+            self._episodes += rows.episodes
+            self._waiting.append(rows.columns)
+
+    def store(self) -> None:
+        """Put the rows that are counted into replay, in the order in which they came."""
+        for columns in self._waiting:
+            for index in range(self.num_envs):
+                self.replay.add(index, {key: column[index] for key, column in columns.items()})
+        self._waiting = []
+
+    def step(self, max_steps: int) -> None:
+        """One policy step, from acting to storing."""
+        self.start(1, max_steps)
+        self.finish()
+        self.store()
 
     def drain_episodes(self) -> list[Episode]:
         """The episodes that ended since the last call."""
         episodes, self._episodes = self._episodes, []
         return episodes
 
+    def close(self) -> None:
+        """End the thread, after the policy step it is at, and free the environments. Nothing may follow."""
+        if self._is_closing.is_set():
+            return
+        self._is_closing.set()
+        try:
+            self._submit(self._stepper.close).result()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+
     def state_dict(self) -> dict[str, Any]:
+        """Everything between two steps; `finish` comes before."""
+        assert self._acting is None, "the state of a step that is being taken cannot be told"
         return {
-            "policy_steps": self.policy_steps,
-            "env_steps": self.env_steps,
-            "random": self._random.bit_generator.state,
-            "latent": {key: value.copy() for key, value in self._latent.items()},
-            "action": self._action.copy(),
-            "needs_reset": list(self._needs_reset),
-            "num_resets": list(self._num_resets),
-            "ret": list(self._ret),
-            "length": list(self._length),
+            "stepper": self._submit(self._stepper.state_dict).result(),
+            "waiting": [{key: column.copy() for key, column in columns.items()} for columns in self._waiting],
             "episodes": [tuple(episode) for episode in self._episodes],
-            "envs": [env.state_dict() for env in self.envs],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, unfinished episodes included; the replay must have been restored before."""
-        self.policy_steps, self.env_steps = state["policy_steps"], state["env_steps"]
-        self._random.bit_generator.state = state["random"]
-        self._latent, self._action = dict(state["latent"]), state["action"]
-        self._needs_reset, self._num_resets = list(state["needs_reset"]), list(state["num_resets"])
-        self._ret, self._length = list(state["ret"]), list(state["length"])
+        """Continue from `state`; the replay must have been restored before."""
+        broken = self._submit(lambda: self._stepper.load_state_dict(state["stepper"])).result()
+        self.policy_steps, self.env_steps = state["stepper"]["policy_steps"], state["stepper"]["env_steps"]
+        self._waiting = [dict(columns) for columns in state["waiting"]]
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
-        for index, (env, saved) in enumerate(zip(self.envs, state["envs"], strict=True)):
-            if not env.load_state_dict(saved).is_exact:
-                self.replay.end_episode(index)
-                self._needs_reset[index] = True
-                print(
-                    f"Environment {index} did not replay its unfinished episode identically: it ends here, truncated."
-                )
+        for index in broken:
+            self._end_episode(index)
+            print(f"Environment {index} did not replay its unfinished episode identically: it ends here, truncated.")
 
-    def _advance(self, index: int) -> TimeStep:
-        env = self.envs[index]
-        if self._needs_reset[index]:
-            row = env.reset(episode_seed(self.seed, index, self._num_resets[index]))
-            self._num_resets[index] += 1
-            self._ret[index], self._length[index] = 0.0, 0
+    def _end_episode(self, index: int) -> None:
+        """Mark the newest row of an environment as the last of its episode."""
+        if self._waiting:
+            self._waiting[-1]["is_last"][index] = True
         else:
-            row = env.step(self._action[index])
-            self._length[index] += 1
-            self.env_steps += env.env_steps_per_action
-        self._ret[index] += float(row.reward)
-        self._needs_reset[index] = bool(row.is_last)
-        if row.is_last:
-            self._episodes.append(Episode(self.env_steps, self._ret[index], self._length[index]))
-        return row
+            self.replay.end_episode(index)
 
-    def _random_action(self) -> np.ndarray:
-        space, num_envs = self._action_space, len(self.envs)
-        if space.is_discrete:
-            return self._random.integers(space.classes, size=(num_envs, *space.shape)).astype(np.int32)
-        return self._random.uniform(-1, 1, size=(num_envs, *space.shape)).astype(np.float32)
+    def _act(self, steps: int, max_steps: int) -> list[Rows]:
+        """The part of a policy step that may run beside an update."""
+        taken: list[Rows] = []
+        while len(taken) < steps and self._stepper.env_steps < max_steps and not self._is_closing.is_set():
+            taken.append(self._stepper.step())
+        return taken
+
+    def _submit(self, task: Callable[[], T]) -> Future[T]:
+        """`task` in the thread of the environments, or done here and now where there is none."""
+        if self._thread is not None:
+            return self._thread.submit(task)
+        done: Future[T] = Future()
+        done.set_result(task())
+        return done
+
+
+def _use_one_thread() -> None:
+    """torch's operators in this thread take no second core: it would be one that the update computes on.
+
+    The number holds for the calling thread, but at its first parallel operator a thread takes over what was set last
+    anywhere in the process. Asking for the number brings that about, so what is set afterwards stays.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(1)

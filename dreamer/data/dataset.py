@@ -22,6 +22,10 @@ from dreamer.types import Batch
 class ReplayDataset(IterableDataset):
     """Iterating it is the run: policy steps and batches in turn, until `max_steps` environment steps or `stop()`.
 
+    Lock step: policy steps are taken and stored until updates are due, then come their batches, and so on. Overlap: the
+    same policy steps, with the same weights, are taken while the first of these updates runs. So its batch is drawn
+    before their rows are stored; nothing else differs.
+
     A batch is sampled only when it is asked for, so the latents of the update before can be written back first.
     Batches begin once `collect_steps` policy steps are taken and replay holds `batch_size` items; from then on
     train_ratio trained rows per policy step. The authors begin at batch_size * batch_length items, which a small
@@ -34,8 +38,8 @@ class ReplayDataset(IterableDataset):
         self.collector, self.replay = collector, replay
         self.batch_size, self.max_steps = batch_size, max_steps
         self.schedule = TrainRatio(train_ratio, batch_size * (replay.length - 1))
-        self.after_step: Callable[[], None] = lambda: None  # called after every policy step, for progress and logs
-        self._updates_due = 0
+        self.after_step: Callable[[], None] = lambda: None  # called when policy steps were counted, to log and show
+        self._updates_due = 0  # -1: a batch was drawn before the policy steps that ask for it were counted
         self._is_stopped = False
 
     def __iter__(self) -> Iterator[Batch]:
@@ -48,8 +52,8 @@ class ReplayDataset(IterableDataset):
         Lightning asks for it: an iterable without a length is fetched one batch ahead, which would collect with an
         older policy, sample before latents are written back, and lose a batch on resume.
         """
-        actions = sum(math.ceil(self.max_steps / env.env_steps_per_action) for env in self.collector.envs)
-        rows = 2 * (actions + len(self.collector.envs))  # every action may need a reset, which is a row of its own
+        actions = self.collector.num_envs * math.ceil(self.max_steps / self.collector.env_steps_per_action)
+        rows = 2 * (actions + self.collector.num_envs)  # every action may need a reset, which is a row of its own
         return 1 + math.ceil(rows * self.schedule.updates_per_step)
 
     @property
@@ -57,8 +61,23 @@ class ReplayDataset(IterableDataset):
         return self.replay.num_items >= self.batch_size
 
     def stop(self) -> None:
-        """End the iteration before the next policy step or batch; what is still due is kept in the state."""
+        """End the iteration before the next policy step or batch; what is still due is kept in the state.
+
+        Policy steps that were started beside an update are finished and counted all the same.
+        """
         self._is_stopped = True
+
+    def finish_steps(self) -> None:
+        """Wait for the policy steps that were started beside an update; counters and replay include them afterwards.
+
+        Rows of steps whose update is not drawn yet go on waiting for that.
+        """
+        if not self.collector.is_acting:
+            return
+        self.collector.finish()
+        if self._updates_due < 0:
+            self.collector.store()
+        self._count()
 
     def write_back(
         self, row_ids: Int[Tensor, "B 2"], deter: Float[Tensor, "B T D"], stoch: Int[Tensor, "B T S"]
@@ -69,6 +88,7 @@ class ReplayDataset(IterableDataset):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the rows, which are saved to their files here, since the state points into them."""
+        self.finish_steps()
         self.replay.save()
         state = {
             "updates_due": self._updates_due,
@@ -86,16 +106,52 @@ class ReplayDataset(IterableDataset):
         self.collector.load_state_dict(state["collector"])
 
     def _batches(self) -> Iterator[Batch]:
+        self.finish_steps()  # of an iteration that was left
         while True:
-            while self._updates_due and not self._is_stopped:
-                self._updates_due -= 1
-                yield self._sample()
+            while self._updates_due > 0 and not self._is_stopped:
+                yield self._draw()
             if self._is_stopped or self.collector.env_steps >= self.max_steps:
                 return
-            self.collector.step()
-            self.after_step()
-            if self.collector.policy_steps >= self.collector.collect_steps and self.is_filled:
-                self._updates_due += self.schedule(self.collector.policy_steps)
+            steps = self._steps_beside()
+            if not steps:
+                self.collector.step(self.max_steps)
+                self._count()
+                continue
+            is_due = self._are_certain(steps)
+            self.collector.start(steps, self.max_steps)
+            if is_due:
+                yield self._draw()
+            self.finish_steps()
+
+    def _steps_beside(self) -> int:
+        """Policy steps until the next update, if they may run beside it; 0 where one comes in lock step.
+
+        Before the first update there is nothing to run beside. No more rows than a batch has wait outside of replay:
+        with a train ratio below 1 the first of many steps come in lock step.
+        """
+        collector = self.collector
+        if not (collector.overlap and self.schedule.has_begun and self.is_filled):
+            return 0
+        steps = self.schedule.steps_until_due(collector.policy_steps, collector.num_envs)
+        return steps if steps * collector.num_envs <= self.batch_size * self.replay.length else 0
+
+    def _are_certain(self, steps: int) -> bool:
+        """Whether the last of so many policy steps will be taken for sure: `max_steps` may come first."""
+        most = (steps - 1) * self.collector.num_envs * self.collector.env_steps_per_action
+        return self.collector.env_steps + most < self.max_steps
+
+    def _count(self) -> None:
+        """What follows from policy steps that were just counted."""
+        self.after_step()
+        if self.collector.policy_steps >= self.collector.collect_steps and self.is_filled:
+            self._updates_due += self.schedule(self.collector.policy_steps)
+
+    def _draw(self) -> Batch:
+        """The batch of an update that is due. Rows that waited for it are stored after it."""
+        self._updates_due -= 1
+        batch = self._sample()
+        self.collector.store()
+        return batch
 
     def _sample(self) -> Batch:
         rows, row_ids = self.replay.sample(self.batch_size)

@@ -13,15 +13,30 @@ class TrainRatio:
         self.updates_per_step = train_ratio / rows_per_update
         self._paid_until: float | None = None  # policy step up to which all updates have been asked for
 
+    @property
+    def has_begun(self) -> bool:
+        return self._paid_until is not None
+
     def __call__(self, policy_steps: int) -> int:
         if self.updates_per_step == 0:
             return 0
         if self._paid_until is None:
             self._paid_until = float(policy_steps)
             return 1
-        updates = int((policy_steps - self._paid_until) * self.updates_per_step)
+        updates = self._due(self._paid_until, policy_steps)
         self._paid_until += updates / self.updates_per_step
         return updates
+
+    def steps_until_due(self, policy_steps: int, stride: int) -> int:
+        """After how many more times `stride` policy steps a call will return the next updates; it must have begun."""
+        assert self._paid_until is not None and self.updates_per_step > 0
+        steps = 1
+        while not self._due(self._paid_until, policy_steps + steps * stride):
+            steps += 1
+        return steps
+
+    def _due(self, paid_until: float, policy_steps: int) -> int:
+        return int((policy_steps - paid_until) * self.updates_per_step)
 
     def state_dict(self) -> dict[str, float | None]:
         return {"paid_until": self._paid_until}

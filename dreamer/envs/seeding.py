@@ -6,6 +6,8 @@ import numpy as np
 
 EVALUATION_STREAM = 2**20
 """Streams from here on are for evaluation; training counts its environments from 0."""
+ACTING_STREAM = 2**21
+"""Of the random numbers with which the policy samples."""
 
 
 def episode_seed(seed: int, stream: int, episode: int) -> int:

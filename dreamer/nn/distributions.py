@@ -12,7 +12,7 @@ from dreamer.ops.kl import unimix_log_probs
 
 
 def sample_index(probs: Float[Tensor, "*batch K"], generator: torch.Generator | None = None) -> Int[Tensor, "*batch"]:
-    """A class index drawn by inverting the cumulative distribution."""
+    """A class index drawn by inverting the cumulative distribution; without `generator`, by torch's global one."""
     threshold = torch.rand(*probs.shape[:-1], 1, device=probs.device, generator=generator)
     return (probs.cumsum(-1) < threshold).sum(-1).clamp(max=probs.shape[-1] - 1)
 
@@ -20,7 +20,7 @@ def sample_index(probs: Float[Tensor, "*batch K"], generator: torch.Generator | 
 def sample_normal(
     mean: Float[Tensor, "*batch"], std: Float[Tensor, "*batch"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch"]:
-    return mean + std * torch.randn(mean.shape, device=mean.device, generator=generator)
+    return mean + std * torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
 
 
 def one_hot(index: Int[Tensor, "*batch"], classes: int) -> Float[Tensor, "*batch K"]:
@@ -94,8 +94,8 @@ class DiscreteAction:
         self.log_probs = [unimix_log_probs(part, unimix) for part in logits.split(classes, dim=-1)]
 
     def sample(self, generator: torch.Generator | None = None) -> Int[Tensor, "*batch n"]:
-        indices = [sample_index(part.detach().exp(), generator) for part in self.log_probs]
-        return torch.stack(indices, dim=-1).to(torch.int32)
+        picked = [sample_index(part.detach().exp(), generator) for part in self.log_probs]
+        return torch.stack(picked, dim=-1).to(torch.int32)
 
     def log_prob(self, action: Int[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
         picked = [part.gather(-1, action[..., i : i + 1].long()).squeeze(-1) for i, part in enumerate(self.log_probs)]

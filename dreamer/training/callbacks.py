@@ -139,12 +139,13 @@ class Checkpoints(Callback):
         self.saved_at = time.monotonic()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        dataset = self.dataset.state_dict()  # first, since it counts the policy steps that are being taken
         checkpoint["dreamer"] = {
             "config": to_dict(self.config),
             "digest": digest(self.config),
             "env_steps": self.dataset.collector.env_steps,
             "updates": trainer.global_step,
-            "dataset": self.dataset.state_dict(),
+            "dataset": dataset,
             "random": generators.get_state(self.device),
         }
 
@@ -160,6 +161,7 @@ class Checkpoints(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if time.monotonic() - self.saved_at >= 60 * self.config.trainer.checkpoint_minutes:
+            self.dataset.finish_steps()  # before anything is saved, so that logs and counters agree
             save_checkpoint(trainer, self.run_dir)
             self.saved_at = time.monotonic()
 

@@ -51,6 +51,30 @@ class Speed:
         return (last[column - 1] - first[column - 1]) / max(end - start, 1e-9)
 
 
+class Share:
+    """Share of the wall time that lies between `begin` and `end`, from the first `begin` or the last `take` on."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.began = self.inside = 0.0
+
+    def begin(self) -> None:
+        self.began = time.monotonic()
+        if self.since is None:
+            self.since = self.began
+
+    def end(self) -> None:
+        self.inside += time.monotonic() - self.began
+
+    def take(self) -> float:
+        """The share, from 0 to 1; counting starts anew."""
+        now = time.monotonic()
+        assert self.since is not None, "begin comes first"
+        share = self.inside / max(now - self.since, 1e-9)
+        self.since, self.inside = now, 0.0
+        return share
+
+
 def hours_left(config: Config, env_steps: int, speed: Speed) -> float:
     """Until trainer.max_steps at the present speed; infinite while there are no updates to tell it from."""
     if speed.updates == 0 or speed.env_steps == 0:
@@ -74,12 +98,14 @@ def describe_run(
     how = f"{device}, {precision}, {threads} CPU threads, {'compiled' if compile else 'not compiled'}"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
+    overlap = "true: environments step in a thread beside the updates" if trainer.overlap else "false: in turn"
     where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
     return "\n".join(
         [
             f"run_dir      {config.run_dir}",
             f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} at once, seed {config.seed}",
             f"model        {config.model.name}; {how}",
+            f"overlap      {overlap}",
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
             f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
             f"train_ratio  {trainer.train_ratio:g} replayed steps per policy step = one update of {config.batch_size} "

@@ -26,8 +26,10 @@ from dreamer.training import callbacks, checkpoint
 from dreamer.training.compiling import choose_compile, compile_parts
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
+from dreamer.training.player import Player
 from dreamer.training.report import describe_run
 from dreamer.training.run_log import RunLog
+from dreamer.training.threads import choose_threads, use_threads
 from dreamer.types import Space
 
 
@@ -68,15 +70,16 @@ class Training:
         module = DreamerModule(self.agent)
         if self.compile:
             compile_parts(module)
-        trainer.fit(module, batches, ckpt_path=self.resume, weights_only=True)
+        try:
+            trainer.fit(module, batches, ckpt_path=self.resume, weights_only=True)
+        finally:
+            self.dataset.collector.close()
         hyperparameters = flat(to_dict(config))
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(hyperparameters, {"hp/last_return": log.last_return or 0.0})
         else:
             logger.log_hyperparams(hyperparameters)
         logger.finalize("success")
-        for env in self.dataset.collector.envs:
-            env.close()
         if stop.received is not None:
             print(f"Stopped at environment step {log.env_steps:,}. To go on: the same command with run_dir={run_dir}")
             sys.exit(128 + stop.received)
@@ -93,8 +96,8 @@ class Training:
         """In the order in which they act after an update; the checkpoint when the others are done."""
         config, dataset, run_dir = self.config, self.dataset, self.run_dir
         parts: list[Callback] = [
+            log,  # first, since it measures how long the update itself took
             callbacks.LatentWriteBack(dataset),
-            log,
             callbacks.Evaluate(config, dataset, self.agent, lambda: make_env(config.env), log),
             callbacks.OpenLoopVideo(config, dataset, self.agent, run_dir),
         ]
@@ -113,8 +116,8 @@ def prepare(config: Config) -> Training:
     run_dir = Path(config.run_dir)
     L.seed_everything(config.seed, verbose=False)
     keep_freed_memory()
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+    overlap = config.trainer.overlap
+    use_threads(choose_threads(config.trainer.threads, overlap))
 
     envs = [make_env(config.env) for _ in range(config.env.num_envs)]
     obs_space, action_space, rssm = envs[0].obs_space, envs[0].action_space, config.model.rssm
@@ -127,7 +130,8 @@ def prepare(config: Config) -> Training:
     replay = Replay(
         columns, capacity, config.batch_length + 1, len(envs), storage, directory, config.seed, config.replay.online
     )
-    collector = Collector(envs, agent, replay, int(config.trainer.collect_steps), config.seed)
+    player = Player(agent, config.seed, own_weights=overlap)
+    collector = Collector(envs, player, replay, int(config.trainer.collect_steps), config.seed, overlap)
     dataset = ReplayDataset(
         collector, replay, config.batch_size, config.trainer.train_ratio, int(config.trainer.max_steps)
     )

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from tqdm import tqdm
 
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
-from dreamer.training.report import Speed, duration, hours_left
+from dreamer.training.report import Share, Speed, duration, hours_left
 
 RETURNS_FILE = "returns.csv"
 
@@ -43,6 +44,7 @@ class RunLog(Callback):
         self.speed = Speed()
         self.progress: Progress = Bar(config) if sys.stderr.isatty() else Lines(config)
         self.due = Every(int(config.trainer.log_every))
+        self.update_share = Share()
         self.sums: dict[str, Tensor] = {}
         self.num_summed = 0
         self.last_return: float | None = None
@@ -78,7 +80,7 @@ class RunLog(Callback):
         return self.dataset.collector.env_steps
 
     def on_policy_step(self) -> None:
-        """Called by the dataset after every policy step, random ones before the first update included."""
+        """Called by the dataset when policy steps were counted, random ones before the first update included."""
         for done in self.dataset.collector.drain_episodes():
             self.last_return = done.ret
             self.log_metrics({"episode/return": done.ret, "episode/length": float(done.length)}, done.env_step)
@@ -86,9 +88,17 @@ class RunLog(Callback):
         self.speed.mark(self.env_steps, self.updates)
         self.progress.show(self.env_steps, self.updates, self.speed, self.last_return)
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.update_share.begin()
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.current_stream(pl_module.device).synchronize()  # the update has only been queued so far
+        self.update_share.end()
         if self.updates == 0:
             self.speed.forget()  # collecting with random actions was faster than what follows
         self.updates = trainer.global_step
@@ -107,6 +117,7 @@ class RunLog(Callback):
         values["replay/ratio"] = self.updates * batch / max(collector.policy_steps - collector.collect_steps, 1)
         values["train/updates"] = float(self.updates)
         values["time/wall_hours"] = self.seconds / 3600
+        values["time/update_share"] = self.update_share.take()
         if self.speed.env_steps > 0:
             values["time/env_steps_per_second"] = self.speed.env_steps
             values["time/updates_per_second"] = self.speed.updates

@@ -111,9 +111,7 @@ class RSSM(nn.Module):
         layers = {**self.cell.layers(), **self.posterior_net.layers(shares)}
         loop = Loop(layers, len(actions), len(embed), recurrent_dtype(embed.device))
         deter, stoch = start.deter.detach(), start.stoch.detach().flatten(1)  # no gradient enters what replay stored
-        if (
-            torch.is_grad_enabled()
-        ):  # but steps that torch.compile sees alike need it to ask for one, as later states do
+        if torch.is_grad_enabled():  # as later states do: torch.compile then sees steps that are all alike
             deter, stoch = deter.requires_grad_(), stoch.requires_grad_()
         deters, stochs, logits = [], [], []
         with torch.autocast(embed.device.type, enabled=False):

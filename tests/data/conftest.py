@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,15 @@ class RowCounter:
             return (place % np.array(self.space.classes)).astype(np.int32), latent
         return np.sin(place + before[:, None]).astype(np.float32), latent
 
+    def refresh(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert state == {}
+
 
 @pytest.fixture
 def policy_class() -> type[RowCounter]:
@@ -51,6 +61,7 @@ def policy_class() -> type[RowCounter]:
 class Run:
     """One run's data side; `directory` is where its replay files lie."""
 
+    envs: list[EpisodeJournal]
     replay: Replay
     collector: Collector
     dataset: ReplayDataset
@@ -72,6 +83,7 @@ def build(tmp_path: Path) -> Callable[..., Run]:
         max_steps: int = 400,
         actions: str = "continuous",
         is_terminal: bool = False,
+        overlap: bool = False,
     ) -> Run:
         envs = [
             EpisodeJournal(
@@ -81,7 +93,7 @@ def build(tmp_path: Path) -> Callable[..., Run]:
         ]
         columns = columns_of(envs[0].obs_space, envs[0].action_space, deter=2, stoch=1)
         replay = Replay(columns, capacity, length, num_envs, storage, tmp_path / directory, seed=1)
-        collector = Collector(envs, RowCounter(envs[0].action_space), replay, collect_steps, seed=2)
-        return Run(replay, collector, ReplayDataset(collector, replay, batch_size, train_ratio, max_steps))
+        collector = Collector(envs, RowCounter(envs[0].action_space), replay, collect_steps, seed=2, overlap=overlap)
+        return Run(envs, replay, collector, ReplayDataset(collector, replay, batch_size, train_ratio, max_steps))
 
     return build_run

@@ -16,6 +16,7 @@ from dreamer.data.storage import columns_of
 from dreamer.envs.make import make_env
 
 Build = Callable[..., Any]
+ENDLESS = 10**9
 
 
 def all_rows(run: Any) -> dict[str, np.ndarray]:
@@ -36,7 +37,7 @@ def test_reward_action_flags_and_latent_stand_in_the_row_they_belong_to(
 ) -> None:
     run = build(length=2, actions=actions, is_terminal=is_terminal, collect_steps=30)
     for _ in range(45):
-        run.collector.step()
+        run.collector.step(ENDLESS)
     rows = all_rows(run)
     index = rows["obs.counter"][..., 0]
     np.testing.assert_array_equal(rows["reward"], index)
@@ -58,7 +59,7 @@ def test_reward_action_flags_and_latent_stand_in_the_row_they_belong_to(
 def test_counters_tell_policy_steps_with_and_environment_steps_without_resets(build: Build) -> None:
     run = build(num_envs=2)  # episodes of 8 and 9 rows, 2 simulator steps an action
     for _ in range(18):
-        run.collector.step()
+        run.collector.step(ENDLESS)
     assert run.collector.policy_steps == 36
     resets = 3 + 2  # rows 0, 8, 16 and rows 0, 9
     assert run.collector.env_steps == 2 * (36 - resets)
@@ -67,7 +68,7 @@ def test_counters_tell_policy_steps_with_and_environment_steps_without_resets(bu
 def test_finished_episodes_are_told_once_with_their_return_and_length(build: Build) -> None:
     run = build(num_envs=2)
     for _ in range(17):
-        run.collector.step()
+        run.collector.step(ENDLESS)
     episodes = run.collector.drain_episodes()
     seven, eight = sum(range(8)), sum(range(9))
     assert [(episode.ret, episode.length) for episode in episodes] == [(seven, 7), (eight, 8), (seven, 7)]
@@ -79,16 +80,16 @@ def test_finished_episodes_are_told_once_with_their_return_and_length(build: Bui
 def test_every_episode_has_its_own_seed(build: Build) -> None:
     run = build(num_envs=2, length=2)
     for _ in range(40):
-        run.collector.step()
+        run.collector.step(ENDLESS)
     assert len(np.unique(all_rows(run)["obs.counter"][..., 1])) == 5 + 5
 
 
 @pytest.mark.parametrize("actions", ["continuous", "discrete", "multi_discrete"])
 def test_first_steps_are_random_and_then_the_policy_acts(build: Build, actions: str) -> None:
     run = build(num_envs=1, length=2, collect_steps=300, actions=actions, capacity=1000)
-    space = run.collector.envs[0].action_space
+    space = run.envs[0].action_space
     for _ in range(400):
-        run.collector.step()
+        run.collector.step(ENDLESS)
     rows = all_rows(run)
     chosen = ~rows["is_last"][:, 0]
     action, latent = rows["action"][:, 0], {"deter": rows["deter"][:, 0], "stoch": rows["stoch"][:, 0]}
@@ -109,15 +110,15 @@ def test_first_steps_are_random_and_then_the_policy_acts(build: Build, actions: 
 def test_collection_resumed_inside_episodes_goes_on_as_if_never_stopped(build: Build) -> None:
     one, other = build(length=2), build(length=2, directory="other")
     for _ in range(12):
-        one.collector.step()
-        other.collector.step()
+        one.collector.step(ENDLESS)
+        other.collector.step(ENDLESS)
     one.replay.save()
     resumed = build(length=2)
     resumed.replay.load_state_dict(one.replay.state_dict())
     resumed.collector.load_state_dict(one.collector.state_dict())
     for run in (resumed, other):
         for _ in range(30):
-            run.collector.step()
+            run.collector.step(ENDLESS)
     assert resumed.collector.drain_episodes() == other.collector.drain_episodes()
     for (key, got), expected in zip(all_rows(resumed).items(), all_rows(other).values(), strict=True):
         np.testing.assert_array_equal(got, expected, err_msg=key)
@@ -133,14 +134,14 @@ def test_simulated_episode_is_resumed_bit_for_bit(policy_class: type, tmp_path: 
     one, other = build_cartpole("one"), build_cartpole("other")
     for collector in (one, other):
         for _ in range(30):
-            collector.step()
+            collector.step(ENDLESS)
     one.replay.save()
     resumed = build_cartpole("one")
     resumed.replay.load_state_dict(one.replay.state_dict())
     resumed.load_state_dict(one.state_dict())
     for collector in (resumed, other):
         for _ in range(30):
-            collector.step()
+            collector.step(ENDLESS)
     (got, _), (expected, _) = resumed.replay.sample(300), other.replay.sample(300)
     for key, column in got.items():
         np.testing.assert_array_equal(column, expected[key], err_msg=key)
@@ -152,16 +153,16 @@ def test_episode_that_does_not_replay_identically_ends_as_truncated(
 ) -> None:
     run = build(length=2, num_envs=1)
     for _ in range(13):  # rows 0..7, then 0..4
-        run.collector.step()
+        run.collector.step(ENDLESS)
     run.replay.save()
     state = run.collector.state_dict()
-    state["envs"][0]["return"] += 1  # as if the simulator computed other rewards now
+    state["stepper"]["envs"][0]["return"] += 1  # as if the simulator computed other rewards now
     resumed = build(length=2, num_envs=1)
     resumed.replay.load_state_dict(run.replay.state_dict())
     resumed.collector.load_state_dict(state)
     assert "Environment 0 did not replay" in capsys.readouterr().out
     for _ in range(3):
-        resumed.collector.step()
+        resumed.collector.step(ENDLESS)
     rows = all_rows(resumed)
     index = rows["obs.counter"][..., 0]
     is_cut = (index[:, 0] == 4) & (index[:, 1] == 0)

@@ -43,6 +43,7 @@ def differing(one: object, other: object, name: str = "") -> list[str]:
         pytest.param((*COUNTER, "trainer.eval_every=300"), (280, 632, 800, 1200), id="counter"),
         pytest.param((*COUNTER, "replay.storage=disk", "replay.capacity=150"), (600, 1200), id="counter_on_disk"),
         pytest.param((*COUNTER, "env.num_envs=3"), (700, 1100), id="three_counters"),
+        pytest.param((*COUNTER, "trainer.overlap=false"), (632, 900), id="counter_in_lock_step"),
         pytest.param(("env=dummy_recall", "trainer.video_every=0"), (500, 900), id="recall"),
         pytest.param(CARTPOLE, (1500, 2600), id="cartpole"),
     ],

@@ -1,0 +1,141 @@
+"""Every environment of a run and the policy that acts in them, one policy step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dreamer.data.storage import OBS_PREFIX
+from dreamer.envs.seeding import episode_seed
+from dreamer.envs.wrappers import EpisodeJournal
+from dreamer.types import Policy, TimeStep
+
+
+class Episode(NamedTuple):
+    """A finished episode: the run's env_step when it ended, the sum of its rewards, its policy steps without reset."""
+
+    env_step: int
+    ret: float
+    length: int
+
+
+class Rows(NamedTuple):
+    """One policy step: a row of every environment, and how far the run is with it.
+
+    columns: key -> [N ...], an entry for every column of replay; episodes: those that ended with these rows.
+    """
+
+    columns: dict[str, np.ndarray]
+    policy_steps: int
+    env_steps: int
+    episodes: list[Episode]
+
+
+class Stepper:
+    """Advances every environment by one policy step at a time, all in lock step. It knows no replay.
+
+    A row is an observation (of a reset or a step), the reward and flags that came with it, and what the policy made of
+    it: the action chosen after it and its latent. After a row with is_last no action follows, so zeros are stored.
+    The first `collect_steps` policy steps act uniformly at random; the policy still runs, for its latents, and is told
+    the action that was really taken.
+
+    policy_steps counts rows over all environments, those of resets included, as the authors do for the train ratio.
+    env_steps counts simulator control steps, so a row of a reset adds nothing; the authors count it.
+    """
+
+    def __init__(self, envs: Sequence[EpisodeJournal], policy: Policy, collect_steps: int, seed: int) -> None:
+        self.envs, self.policy = list(envs), policy
+        self.collect_steps, self.seed = collect_steps, seed
+        self.policy_steps, self.env_steps = 0, 0
+        self._action_space = envs[0].action_space
+        self._random = np.random.default_rng(seed)
+        self._latent = policy.initial(len(envs))
+        self._action = np.zeros((len(envs), *self._action_space.shape), self._action_space.dtype)
+        self._needs_reset = [True] * len(envs)
+        self._num_resets = [0] * len(envs)
+        self._ret, self._length = [0.0] * len(envs), [0] * len(envs)
+        self._episodes: list[Episode] = []
+
+    def step(self) -> Rows:
+        """One row for every environment."""
+        steps = [self._advance(index) for index in range(len(self.envs))]
+        obs = {key: np.stack([step.obs[key] for step in steps]) for key in steps[0].obs}
+        is_first = np.array([step.is_first for step in steps])
+        is_last = np.array([step.is_last for step in steps])
+        action, latent = self.policy.act(obs, self._latent, self._action, is_first)
+        if self.policy_steps < self.collect_steps:
+            action = self._random_action()
+        action = np.where(is_last.reshape(-1, *[1] * (action.ndim - 1)), 0, action).astype(self._action_space.dtype)
+        self._latent, self._action = latent, action
+        self.policy_steps += len(steps)
+        columns = {
+            **{OBS_PREFIX + key: value for key, value in obs.items()},
+            "action": action,
+            "reward": np.array([step.reward for step in steps], np.float32),
+            "is_first": is_first,
+            "is_last": is_last,
+            "is_terminal": np.array([step.is_terminal for step in steps]),
+            **latent,
+        }
+        episodes, self._episodes = self._episodes, []
+        return Rows(columns, self.policy_steps, self.env_steps, episodes)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "policy_steps": self.policy_steps,
+            "env_steps": self.env_steps,
+            "random": self._random.bit_generator.state,
+            "policy": self.policy.state_dict(),
+            "latent": {key: value.copy() for key, value in self._latent.items()},
+            "action": self._action.copy(),
+            "needs_reset": list(self._needs_reset),
+            "num_resets": list(self._num_resets),
+            "ret": list(self._ret),
+            "length": list(self._length),
+            "envs": [env.state_dict() for env in self.envs],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[int]:
+        """Continue from `state`, unfinished episodes included.
+
+        Returns the environments that could not replay theirs identically: these begin a new one.
+        """
+        self.policy_steps, self.env_steps = state["policy_steps"], state["env_steps"]
+        self._random.bit_generator.state = state["random"]
+        self.policy.load_state_dict(state["policy"])
+        self._latent, self._action = dict(state["latent"]), state["action"]
+        self._needs_reset, self._num_resets = list(state["needs_reset"]), list(state["num_resets"])
+        self._ret, self._length = list(state["ret"]), list(state["length"])
+        resumed = [env.load_state_dict(saved) for env, saved in zip(self.envs, state["envs"], strict=True)]
+        broken = [index for index, (_, is_exact) in enumerate(resumed) if not is_exact]
+        for index in broken:
+            self._needs_reset[index] = True
+        return broken
+
+    def _advance(self, index: int) -> TimeStep:
+        env = self.envs[index]
+        if self._needs_reset[index]:
+            step = env.reset(episode_seed(self.seed, index, self._num_resets[index]))
+            self._num_resets[index] += 1
+            self._ret[index], self._length[index] = 0.0, 0
+        else:
+            step = env.step(self._action[index])
+            self._length[index] += 1
+            self.env_steps += env.env_steps_per_action
+        self._ret[index] += float(step.reward)
+        self._needs_reset[index] = bool(step.is_last)
+        if step.is_last:
+            self._episodes.append(Episode(self.env_steps, self._ret[index], self._length[index]))
+        return step
+
+    def _random_action(self) -> np.ndarray:
+        space, num_envs = self._action_space, len(self.envs)
+        if space.is_discrete:
+            return self._random.integers(space.classes, size=(num_envs, *space.shape)).astype(np.int32)
+        return self._random.uniform(-1, 1, size=(num_envs, *space.shape)).astype(np.float32)
