@@ -49,7 +49,8 @@ def notes(what: str, entry: Entry) -> str:
         return (
             f"environment steps; in updates {entry['update_share']:.0%} of the time, "
             f"{entry['updates_per_second']:.2f} a second, {duration(entry['update_seconds'])} each; "
-            f"{entry['busy_cores']:.2f} cores busy"
+            f"{entry['busy_cores']:.2f} cores busy, overlap {str(entry['overlap']).lower()}, render {entry['render']}"
+            f"{', compiled' if entry['is_compiled'] else ''}"
         )
     return f"{entry['steps']:,} steps stored" if what == "replay" else ""
 
