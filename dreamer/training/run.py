@@ -30,6 +30,7 @@ from dreamer.training.player import Player
 from dreamer.training.report import describe_run
 from dreamer.training.run_log import RunLog
 from dreamer.training.threads import choose_threads, use_threads
+from dreamer.types import Space
 
 
 @dataclass
@@ -109,7 +110,7 @@ def prepare(config: Config) -> Training:
     """Check what the user asked for, say what will happen, build it. ValueError before any directory exists."""
     quiet_libraries()
     check_env(config.env)
-    device, precision = choose_device(config.trainer.device), config.trainer.precision
+    device = choose_device(config.trainer.device)
     compile = choose_compile(config.trainer.compile, config.num_updates)
     resume = checkpoint.find_resume(config)
     run_dir = Path(config.run_dir)
@@ -123,7 +124,7 @@ def prepare(config: Config) -> Training:
     columns = columns_of(obs_space, action_space, rssm.deter, rssm.stoch)
     capacity, directory = int(config.replay.capacity), run_dir / checkpoint.REPLAY_DIRECTORY
     storage = choose_storage(config.replay.storage, columns, capacity, directory)
-    agent = Agent(config.model, obs_space, action_space, choose_precision(precision, device)).to(device)
+    agent = build_agent(config, obs_space, action_space)
     if resume:
         checkpoint.load_weights(agent, resume[1], resume[0])
     replay = Replay(
@@ -146,6 +147,12 @@ def prepare(config: Config) -> Training:
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
     print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
     return Training(config, run_dir, agent, dataset, device, path, compile)
+
+
+def build_agent(config: Config, obs_space: dict[str, Space], action_space: Space) -> Agent:
+    """The agent on the device and in the precision that `trainer` asks for; torch's generator decides its weights."""
+    device = choose_device(config.trainer.device)
+    return Agent(config.model, obs_space, action_space, choose_precision(config.trainer.precision, device)).to(device)
 
 
 def quiet_libraries() -> None:

@@ -120,3 +120,17 @@ def test_training_in_bfloat16_runs_on_a_cpu(tiny, tmp_path, run_directory):
     state = run_directory(tmp_path / "run").checkpoint["state_dict"]
     assert all(value.isfinite().all() for value in state.values())
     assert {value.dtype for name, value in state.items() if name.endswith("weight")} == {torch.float32}
+
+
+def test_an_update_says_when_each_phase_ends(tiny):
+    from dreamer.benchmark.update import build as built
+    from dreamer.benchmark.update import in_lightning
+
+    phases = []
+
+    def work(module, update):
+        module.after_phase = phases.append
+        update()
+
+    in_lightning(*built(tiny("env=dummy_counter")), work)
+    assert phases == ["observe", "imagine", "heads", "backward", "optimizer"]

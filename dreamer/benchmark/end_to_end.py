@@ -1,0 +1,121 @@
+"""A real training run for a short while: how much of the time its updates run, and how fast it goes."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from dreamer.benchmark.machine import synchronize
+from dreamer.benchmark.timing import in_fresh_process
+from dreamer.config import Config
+from dreamer.data.dataset import ReplayDataset
+from dreamer.training.callbacks import GracefulStop
+from dreamer.training.run import Training, prepare
+from dreamer.training.run_log import RunLog
+
+WARM_UP = 5  # updates, or two where they are slow; the first compiles
+WARM_UP_SHARE = 0.5  # of the time to measure, from which on they are
+CAPACITY = 20_000  # rows at most: a short run fills fewer, and more would only be allocated
+
+
+def measure_end_to_end(config: Config, seconds: float) -> dict[str, Any]:
+    """Trains for `seconds` after a few updates to warm up, in a process and a run directory of its own.
+
+    frames_per_second counts environment steps; cpu_seconds is the CPU time of one. Without evaluations, videos and
+    checkpoints, and with as few random steps as a batch needs, since these are not what is measured.
+    """
+    return in_fresh_process(train_for, config, seconds)
+
+
+def train_for(config: Config, seconds: float) -> dict[str, Any]:
+    trainer = replace(
+        config.trainer,
+        max_steps=10**9,
+        collect_steps=config.batch_size + config.batch_length,
+        eval_every=0,
+        video_every=0,
+        checkpoint_minutes=1e6,
+        profile=False,
+    )
+    memory = replace(config.replay, capacity=min(int(config.replay.capacity), CAPACITY), storage="ram")
+    with tempfile.TemporaryDirectory(prefix="dreamer_benchmark_", ignore_cleanup_errors=True) as directory:
+        run_dir = str(Path(directory) / "run")
+        # What a run says of itself, and its progress, would only be in the way.
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            training = prepare(replace(config, trainer=trainer, replay=memory, run_dir=run_dir))
+            watch = Watch(training.dataset, training.device, seconds)
+            WatchedTraining(**vars(training), watch=watch).fit()
+    return watch.entry(config)
+
+
+class Watch(Callback):
+    """The time inside training_step, from the end of the warm-up until `seconds` later, when it ends the run."""
+
+    def __init__(self, dataset: ReplayDataset, device: torch.device, seconds: float) -> None:
+        self.dataset, self.device, self.seconds = dataset, device, seconds
+        self.updates: list[float] = []
+        self.is_counting = False
+        self.first_update = 0.0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.update_began = time.perf_counter()
+        self.first_update = self.first_update or self.update_began
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        synchronize(self.device)
+        now = time.perf_counter()
+        if self.is_counting:
+            self.updates.append(now - self.update_began)
+            self.ended, self.ended_cpu = now, time.process_time()
+            self.last_steps = self.steps
+            if now - self.began >= self.seconds:
+                self.dataset.stop()
+        elif trainer.global_step >= (2 if now - self.first_update > WARM_UP_SHARE * self.seconds else WARM_UP):
+            self.is_counting, self.first_steps = True, self.steps
+            self.began, self.began_cpu = time.perf_counter(), time.process_time()
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        return self.dataset.collector.env_steps, self.dataset.collector.policy_steps
+
+    def entry(self, config: Config) -> dict[str, Any]:
+        wall, cpu = self.ended - self.began, self.ended_cpu - self.began_cpu
+        env_steps, policy_steps = (last - first for last, first in zip(self.last_steps, self.first_steps, strict=True))
+        return {
+            "frames_per_second": env_steps / wall,
+            "seconds": wall / env_steps,
+            "cpu_seconds": cpu / env_steps,
+            "threads": torch.get_num_threads(),
+            "update_share": sum(self.updates) / wall,
+            "update_seconds": median(self.updates),
+            "updates_per_second": len(self.updates) / wall,
+            "policy_steps_per_second": policy_steps / wall,
+            "busy_cores": cpu / wall,
+            "measured_seconds": wall,
+            "train_ratio": config.trainer.train_ratio,
+            "render": config.env.render,
+        }
+
+
+@dataclass
+class WatchedTraining(Training):
+    """A run with a watch, first among the callbacks: it sees an update end before anything else follows."""
+
+    watch: Watch
+
+    def build_callbacks(self, log: RunLog, stop: GracefulStop) -> list[Callback]:
+        return [self.watch, *super().build_callbacks(log, stop)]

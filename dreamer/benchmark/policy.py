@@ -1,0 +1,37 @@
+"""Seconds of one policy step: what an agent takes to answer one observation of one environment."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from dreamer.benchmark.timing import Budget, best, interleaved
+from dreamer.benchmark.update import random_values, spaces
+from dreamer.config import Config
+from dreamer.training.run import build_agent
+
+
+def measure_policy(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
+    """Median of the fastest of `threads`; the observation is noise, so nothing is simulated or drawn."""
+    torch.manual_seed(config.seed)
+    obs_space, action_space = spaces(config.env)
+    agent = build_agent(config, obs_space, action_space)
+    obs = {key: random_values(space, (1,)).numpy() for key, space in obs_space.items()}
+    action, latent = np.zeros((1, *action_space.shape), action_space.dtype), agent.initial(1)
+    is_first = np.zeros(1, bool)
+
+    def step(number: int) -> None:
+        nonlocal action, latent
+        torch.set_num_threads(number)
+        action, latent = agent.act(obs, latent, action, is_first)
+
+    timings = interleaved({number: partial(step, number) for number in threads}, budget)
+    chosen = best(timings)
+    return {
+        **timings[chosen]._asdict(),
+        "threads": chosen,
+        "by_threads": {str(number): timing._asdict() for number, timing in timings.items()},
+    }

@@ -1,0 +1,124 @@
+"""Which measurements a benchmark makes, in order, each printed as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dreamer.benchmark.end_to_end import measure_end_to_end
+from dreamer.benchmark.machine import commit, machine, versions
+from dreamer.benchmark.policy import measure_policy
+from dreamer.benchmark.render import measure_render
+from dreamer.benchmark.replay import check_disk, measure_replay
+from dreamer.benchmark.report import Entry, describe, header, lines, section
+from dreamer.benchmark.timing import Budget
+from dreamer.benchmark.update import measure_update
+from dreamer.config import Config
+from dreamer.envs.make import check_env
+from dreamer.training.memory import keep_freed_memory
+from dreamer.training.run import choose_device, quiet_libraries
+
+RAM_STEPS = 20_000  # rows of replay in memory: 0.3 GB of pictures
+
+
+@dataclass
+class Plan:
+    """What to measure.
+
+    config: the run that end_to_end trains, and the task that is drawn
+    rows: name -> config of every network; is_standard: the usual ones, not one that the user asked for
+    seconds: for each measurement; None leaves it to is_quick
+    disk_steps: rows on disk, where is_quick does not leave the disk out
+    """
+
+    config: Config
+    rows: dict[str, Config]
+    is_standard: bool
+    is_quick: bool
+    threads: list[int]
+    seconds: float | None
+    disk_steps: int
+
+    @property
+    def budget(self) -> Budget:
+        quick, thorough = Budget(self.seconds or 2.0, 2), Budget(self.seconds or 20.0, 5)
+        return quick if self.is_quick else thorough
+
+    def __post_init__(self) -> None:
+        if self.is_quick:
+            self.config = without_compiling(self.config)
+            self.rows = {name: without_compiling(config) for name, config in self.rows.items()}
+
+    @property
+    def replay_row(self) -> Config:
+        return self.rows.get("size1m_vision", next(iter(self.rows.values())))
+
+
+def check(plan: Plan, parts: Sequence[str]) -> None:
+    """ValueError, before anything slow starts, for what this machine cannot do."""
+    choose_device(plan.config.trainer.device)
+    env = plan.config.env
+    check_env(replace(env, obs="vision" if "render" in parts else env.obs if "end_to_end" in parts else "proprio"))
+    if "replay" in parts and not plan.is_quick:
+        check_disk(plan.replay_row, plan.disk_steps)
+
+
+def measure(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
+    """The report that is written as JSON; its numbers are printed as they come."""
+    quiet_libraries()
+    keep_freed_memory()
+    device = choose_device(plan.config.trainer.device)
+    report = {"machine": machine(device), "versions": versions(), "commit": commit()}
+    for key, value in report.items():
+        print(f"{key:12} {describe(value)}")
+    print(header(), flush=True)
+    for part in parts:
+        entries: dict[str, Entry] = {}
+        for name, entry in PARTS[part](plan):
+            print("\n".join(lines(part, name, entry)), flush=True)
+            entries[name] = entry
+        report[part] = entries[""] if "" in entries else entries if part == "render" else section(entries)
+    return report
+
+
+def without_compiling(config: Config) -> Config:
+    """Compiling takes minutes, so in a quick benchmark trainer.compile=auto is off, as it is in a short run."""
+    if config.trainer.compile != "auto":
+        return config
+    return replace(config, trainer=replace(config.trainer, compile="off"))
+
+
+def updates(plan: Plan) -> Iterator[tuple[str, Entry]]:
+    with_memory = not (plan.is_quick and plan.is_standard)
+    for name, config in plan.rows.items():
+        yield name, measure_update(config, plan.threads, plan.budget, with_memory)
+
+
+def policy_steps(plan: Plan) -> Iterator[tuple[str, Entry]]:
+    for name, config in plan.rows.items():
+        yield name, measure_policy(config, plan.threads, plan.budget)
+
+
+def replay(plan: Plan) -> Iterator[tuple[str, Entry]]:
+    disk_steps = 0 if plan.is_quick else plan.disk_steps
+    yield from measure_replay(plan.replay_row, RAM_STEPS, disk_steps, plan.budget).items()
+
+
+def rendering(plan: Plan) -> Iterator[tuple[str, Entry]]:
+    num_frames, rounds = (10, 3) if plan.is_quick else (40, 7)
+    yield from measure_render(plan.config.env, num_frames, rounds).items()
+
+
+def end_to_end(plan: Plan) -> Iterator[tuple[str, Entry]]:
+    yield "", measure_end_to_end(plan.config, plan.seconds or (15.0 if plan.is_quick else 120.0))
+
+
+PARTS: dict[str, Callable[[Plan], Iterator[tuple[str, Entry]]]] = {
+    "update": updates,
+    "policy": policy_steps,
+    "replay": replay,
+    "render": rendering,
+    "end_to_end": end_to_end,
+}
+"""Name -> the measurement, one (name, entry) after another; an empty name where there is only one."""
