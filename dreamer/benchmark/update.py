@@ -16,23 +16,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dreamer.agent import Agent
 from dreamer.benchmark.machine import matrix_speed, synchronize
-from dreamer.benchmark.timing import Budget, best, in_fresh_process, interleaved, peak_memory
+from dreamer.benchmark.timing import Budget, best, interleaved, peak_memory
 from dreamer.config import Config, EnvConfig
 from dreamer.envs.make import make_env
 from dreamer.training.compiling import choose_compile, compile_parts
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
-from dreamer.training.run import build_agent, quiet_libraries
+from dreamer.training.run import build_agent, choose_device, quiet_libraries
 from dreamer.types import Batch, Space
 
 Update = Callable[[], None]
 
 
-def measure_update(config: Config, threads: list[int], budget: Budget, with_memory: bool) -> dict[str, Any]:
-    """Median of the fastest of `threads` with its phases (wall seconds), and the limit that arithmetic sets.
-
-    with_memory: also `peak_memory_gb`, of a process that does nothing but updates.
-    """
+def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
+    """Median of the fastest of `threads` with its phases (wall seconds), and the limit that arithmetic sets."""
     agent, batch = build(config)
     clocks = {number: PhaseClock(agent.device) for number in threads}
     timings = {}
@@ -70,8 +67,18 @@ def measure_update(config: Config, threads: list[int], budget: Budget, with_memo
         "parameters": sum(p.numel() for group in agent.parameter_groups().values() for p in group),
         "precision": agent.precision,
         "is_compiled": is_compiled,
-        **({"peak_memory_gb": in_fresh_process(peak_of_updates, config, chosen) / 1e9} if with_memory else {}),
     }
+
+
+def measure_update_alone(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
+    """The same, and the most memory that this process held, libraries included; with CUDA what tensors took there.
+
+    For a process that has done nothing else.
+    """
+    entry = measure_update(config, threads, budget)
+    device = choose_device(config.trainer.device)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
+    return {**entry, "peak_memory_gb": peak / 1e9}
 
 
 class PhaseClock:
@@ -172,22 +179,9 @@ def counted_flop(config: Config) -> int:
     return counter.get_total_flops()
 
 
-def peak_of_updates(config: Config, threads: int, updates: int = 2) -> int:
-    """Bytes, of the process and libraries included; with CUDA those that tensors take on the device."""
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    agent, batch = build(config)
-
-    def work(module: DreamerModule, update: Update) -> None:
-        for _ in range(updates):
-            update()
-
-    in_lightning(agent, batch, work, choose_compile(config.trainer.compile, config.num_updates))
-    return torch.cuda.max_memory_allocated(agent.device) if agent.device.type == "cuda" else peak_memory()
-
-
 def build(config: Config) -> tuple[Agent, Batch]:
-    """An agent with fresh weights, and a batch of noise for it."""
+    """An agent with fresh weights, and a batch of noise for it, with memory handled as in a run."""
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     obs_space, action_space = spaces(config.env)
     return build_agent(config, obs_space, action_space), random_batch(config, obs_space, action_space)

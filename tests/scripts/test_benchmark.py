@@ -79,7 +79,7 @@ def test_what_picks_one_part_for_the_table_and_the_json(benchmark_py, tmp_path):
 
 def test_phases_add_up_to_the_update(tiny):
     config = tiny("env=dummy_counter", "env.obs=both")
-    entry = measure_update(config, [1], Budget(0.5, 5), with_memory=False)
+    entry = measure_update(config, [1], Budget(0.5, 5))
     assert sum(entry["phases"].values()) == pytest.approx(entry["seconds"], rel=0.35)
     assert entry["cpu_seconds"] > 0 and entry["parameters"] > 1000
 
