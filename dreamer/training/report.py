@@ -98,7 +98,11 @@ def describe_run(
     how = f"{device}, {precision}, {threads} CPU threads, {'compiled' if compile else 'not compiled'}"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
-    overlap = "true: environments step in a thread beside the updates" if trainer.overlap else "false: in turn"
+    overlap = (
+        "true: environments step in a thread beside the updates"
+        if trainer.overlap
+        else "false: in turn (true pays with more than two cores, or a GPU)"
+    )
     where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
     return "\n".join(
         [

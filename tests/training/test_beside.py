@@ -52,8 +52,8 @@ def test_runs_are_repeatable_to_the_bit_on_and_off_and_make_the_same_number_of_u
 
 def test_another_overlap_is_another_experiment(tiny, run, tmp_path):
     run("run")
-    with pytest.raises(ValueError, match=r"trainer.overlap: True -> False"):
-        prepare(tiny(f"run_dir={tmp_path / 'run'}", *WORDS, "trainer.overlap=false"))
+    with pytest.raises(ValueError, match=r"trainer.overlap: False -> True"):
+        prepare(tiny(f"run_dir={tmp_path / 'run'}", *WORDS, "trainer.overlap=true"))
 
 
 @pytest.mark.parametrize("overlap", ["true", "false"])
