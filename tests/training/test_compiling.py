@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from tiny import VECTORS, build_agent, build_batch
 
 from dreamer.agent import Agent
 from dreamer.training import compiling
 from dreamer.training.compiling import choose_compile, compile_parts, missing_compiler
 from dreamer.training.module import DreamerModule, build_optimizer
-from tiny import VECTORS, build_agent, build_batch
 
 
 class OneUpdate(DreamerModule):

@@ -80,7 +80,7 @@ def test_counters_agree_with_the_number_of_updates(trained, events):
     assert (state["env_steps"], state["updates"]) == (1200, updates)
     last = {tag: events.Scalars(tag)[-1].value for tag in ("train/updates", "replay/size", "replay/ratio")}
     assert (last["train/updates"], last["replay/size"]) == (updates, 315)
-    assert len(state["dataset"]["collector"]["waiting"]) == 3
+    assert len(state["dataset"]["collector"]["waiting"]) == 0
     assert last["replay/ratio"] == pytest.approx(updates * 64 / (315 - 80))
 
 
