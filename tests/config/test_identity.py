@@ -12,7 +12,7 @@ SAME = [
 ]  # fmt: skip
 OTHER = [
     "seed=1", "env=cheetah_run", "env.obs=both", "model=size12m", "model.optim.lr=1e-4", "trainer.train_ratio=64",
-    "replay.capacity=3e5", "replay.capacity=1e5", "batch_size=8", "trainer.overlap=false",
+    "replay.capacity=3e5", "replay.capacity=1e5", "batch_size=8", "trainer.overlap=true",
 ]  # fmt: skip
 
 
