@@ -1,0 +1,51 @@
+"""Exits with an error unless a compiled update computes what the plain one does.
+
+A process of its own, without pytest: torch.compile cannot trace the shape checks that tests switch on.
+"""
+
+import torch
+from tiny import VECTORS, build_agent, build_batch
+
+from dreamer.agent import Agent
+from dreamer.training.compiling import compile_parts
+from dreamer.training.module import DreamerModule, build_optimizer
+
+
+class OneUpdate(DreamerModule):
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(agent)
+        self.optimizer = build_optimizer(agent, agent.config)
+
+    def optimizers(self):
+        return self.optimizer
+
+    def apply_update(self, total):
+        self.optimizer.zero_grad()
+        total.backward()
+        self.gradients = {name: p.grad.clone() for name, p in self.agent.named_parameters() if p.grad is not None}
+        self.optimizer.step()
+        return torch.zeros(())
+
+
+def main():
+    outputs, gradients = {}, {}
+    for is_compiled in (False, True):
+        torch.manual_seed(3)
+        module = OneUpdate(build_agent(VECTORS))
+        batch = build_batch(module.agent)
+        if is_compiled:
+            compile_parts(module)
+        torch.manual_seed(4)  # both draw the same latents and actions
+        outputs[is_compiled], gradients[is_compiled] = module.training_step(batch, 0), module.gradients
+    assert outputs[True]["stoch"].equal(outputs[False]["stoch"])
+    torch.testing.assert_close(outputs[True]["deter"], outputs[False]["deter"], rtol=1e-4, atol=1e-5)
+    for name, expected in outputs[False]["metrics"].items():
+        torch.testing.assert_close(outputs[True]["metrics"][name], expected, rtol=1e-3, atol=1e-4, msg=name)
+    assert gradients[True].keys() == gradients[False].keys()
+    for name, expected in gradients[False].items():
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(gradients[True][name], expected, rtol=1e-2, atol=1e-3 * scale + 1e-7, msg=name)
+
+
+if __name__ == "__main__":
+    main()
