@@ -55,11 +55,12 @@ def test_durations_read_well(hours, shown):
 
 def test_start_line_counts_updates_as_the_schedule_does(tiny):
     config = tiny("trainer.max_steps=8320", "trainer.train_ratio=32", "env.action_repeat=4")
-    text = report.describe_run(config, "cpu", "float32", 1, 3 * 10**9, "disk")
+    text = report.describe_run(config, "cpu", "float32", 1, False, 3 * 10**9, "disk")
     # 2080 policy steps, 80 of them random; 32 of 4 x 16 rows for each: an update in two.
     assert "8,320 environment steps" in text and "2,080 policy steps x action repeat 4" in text
     assert "one update of 4 x 16 every 2 policy steps; 1,000 updates in all" in text
     assert "3.00 GB when full, on disk" in text
+    assert "cpu, float32, 1 CPU threads, not compiled" in text and "overlap      false: in turn" in text
 
 
 def test_gif_keeps_number_size_and_colours_of_its_frames(tmp_path):
