@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch._dynamo.exc import TorchDynamoException
 
 from dreamer.agent import Agent
 from dreamer.config import Config, flat, to_dict
@@ -72,6 +73,10 @@ class Training:
             compile_parts(module)
         try:
             trainer.fit(module, batches, ckpt_path=self.resume, weights_only=True)
+        except TorchDynamoException:
+            if stop.received is None:
+                raise
+            print("Stopped while compiling: what came after the last checkpoint, if there is one, will be done again.")
         finally:
             self.dataset.collector.close()
         hyperparameters = flat(to_dict(config))
