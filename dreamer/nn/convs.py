@@ -72,7 +72,7 @@ class PoolConv(Conv):
         return pooled.squeeze(3).unflatten(2, (height, width)).permute(0, 2, 3, 1)
 
 
-class UpConv(nn.Module):
+class UpConv(Conv):
     """An image doubled in height and width, then a convolution with stride 1 and 'same' padding.
 
     Doubled by repeating pixels (nearest), or with `transposed` by zeros, values at odd positions (the kernel is not
@@ -84,11 +84,7 @@ class UpConv(nn.Module):
     fold: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, transposed: bool = False) -> None:
-        super().__init__()
-        self.kernel = kernel
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        init_weight_(self.weight, kernel * kernel * in_channels)
+        super().__init__(in_channels, out_channels, kernel)
         fold = torch.zeros(2, 2 * _reach(kernel) + 1, kernel)
         for phase, tap in product(range(2), range(kernel)):
             pixel, is_odd = divmod(phase + tap - kernel // 2, 2)

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from dreamer.nn.convs import Conv, PoolConv, UpConv
 
 
-def slow_convolution(
-    image: Tensor, conv: Conv | UpConv, stride: int, before: tuple[int, int], size: tuple[int, int]
-) -> Tensor:
+def slow_convolution(image: Tensor, conv: Conv, stride: int, before: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """out[y, x] = bias + sum of weight[j, i] image[stride y + j - before_y, stride x + i - before_x]; image [h w c]."""
     height, width, _ = image.shape
     out = conv.bias.expand(*size, -1).clone()
