@@ -17,6 +17,7 @@ from dreamer.agent import Agent
 from dreamer.config import Config, from_dict, to_dict
 from dreamer.data.dataset import ReplayDataset
 from dreamer.identity import differences, digest
+from dreamer.training import policy_file
 from dreamer.types import Batch, Space
 
 CONFIG_FILE = "config.yaml"
@@ -62,9 +63,11 @@ def save_checkpoint(trainer: L.Trainer, run_dir: Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint as plain values; ValueError where there is none or it is damaged."""
+    """A checkpoint, or an exported policy, as plain values; ValueError where there is none or it is damaged."""
     if not path.is_file():
         raise ValueError(f"checkpoint={path} does not exist.")
+    if path.suffix == policy_file.SUFFIX:
+        return policy_file.read_policy(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError) as error:

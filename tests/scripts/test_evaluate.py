@@ -1,4 +1,4 @@
-"""scripts/evaluate.py: what it prints and writes, that one seed gives one result, and what it refuses."""
+"""scripts/evaluate.py and export.py: what they print and write, that one seed gives one result, what they refuse."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from dreamer.identity import digest
 from dreamer.training.run import prepare
@@ -30,10 +31,10 @@ def trained(tiny, tmp_path_factory):
 
 @pytest.fixture
 def evaluate_py(trained):
-    """Runs `python scripts/evaluate.py <words>` beside the run."""
+    """Runs `python scripts/evaluate.py <words>`, or another script, beside the run."""
 
-    def evaluate_py(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *words]
+    def evaluate_py(*words: str, script: str = "evaluate.py") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "scripts" / script), *words]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, cwd=trained[0], env=environment, capture_output=True, text=True, timeout=240)
 
@@ -59,6 +60,33 @@ def test_directory_and_file_give_the_same_result_and_the_promised_keys(trained, 
         assert film.size == (16, 16) and getattr(film, "n_frames", 1) > 1
 
 
+def test_an_exported_policy_acts_like_the_run_and_is_small(trained, evaluate_py):
+    path = trained[0]
+    exported = evaluate_py("checkpoint=run", "out=policy.safetensors", script="export.py")
+    assert exported.returncode == 0, exported.stderr
+    assert exported.stdout.startswith("wrote policy.safetensors (") and "480 environment steps" in exported.stdout
+    assert evaluate_py("checkpoint=run", "json=run.json").returncode == 0
+    result = evaluate_py("checkpoint=policy.safetensors", "json=policy.json")
+    assert result.returncode == 0, result.stderr
+    one, other = (json.loads((path / name).read_text()) for name in ("run.json", "policy.json"))
+    assert {**one, "checkpoint": "policy.safetensors"} == other
+    sizes = [(path / name).stat().st_size for name in ("policy.safetensors", "run/checkpoints/last.ckpt")]
+    assert sizes[0] < sizes[1] / 2, "the optimizer and the counters of replay stay behind"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "checkpoint has no value"),
+        (["checkpoint=run", "out=policy.pt"], "out=policy.pt must end in .safetensors."),
+        (["checkpoint=run", "out=nowhere/policy.safetensors"], "out=nowhere/policy.safetensors: the directory nowhere"),
+    ],
+)
+def test_export_refuses_in_one_line(evaluate_py, words, expected):
+    result = evaluate_py(*words, script="export.py")
+    assert result.returncode == 2 and result.stderr.startswith(f"error: {expected}"), result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -66,6 +94,8 @@ def test_directory_and_file_give_the_same_result_and_the_promised_keys(trained, 
         (["checkpoint=nowhere"], "checkpoint=nowhere does not exist."),
         (["checkpoint=empty"], "checkpoint=empty holds no checkpoints/last.ckpt"),
         (["checkpoint=truncated.ckpt"], "checkpoint=truncated.ckpt cannot be read; it is truncated"),
+        (["checkpoint=truncated.safetensors"], "checkpoint=truncated.safetensors cannot be read; it is truncated"),
+        (["checkpoint=foreign.safetensors"], "checkpoint=foreign.safetensors was not written by this project."),
         (["checkpoint=other.ckpt"], "checkpoint=other.ckpt is of another architecture: "),
         (["checkpoint=run", "episodes=0"], "episodes=0 must be at least 1."),
         (["checkpoint=run", "episode=3"], "unknown key 'episode'; nearest: episodes"),
@@ -79,6 +109,8 @@ def test_bad_input_ends_in_one_line(trained, evaluate_py, words, expected):
     (path / "empty").mkdir(exist_ok=True)
     data = (path / "run" / "checkpoints" / "last.ckpt").read_bytes()
     (path / "truncated.ckpt").write_bytes(data[: len(data) // 2])
+    (path / "truncated.safetensors").write_bytes(data[: len(data) // 2])
+    save_file({"weight": torch.zeros(2)}, path / "foreign.safetensors")
     if "checkpoint=other.ckpt" in words:
         state = torch.load(path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
         state["dreamer"]["config"]["model"]["rssm"]["deter"] *= 2

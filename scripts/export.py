@@ -1,0 +1,54 @@
+"""Hand an agent on: python scripts/export.py checkpoint=<run dir or file> out=policy.safetensors
+
+Writes weights, config and counters of a run as one safetensors file: no optimizer, no replay, nothing that is executed
+when it is read. scripts/evaluate.py takes it as checkpoint=policy.safetensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from dreamer.cli import refusing_bad_input, run
+
+
+@dataclass
+class ExportConfig:
+    checkpoint: str = MISSING
+    out: str = "policy.safetensors"
+
+
+ConfigStore.instance().store(name="export_schema", node=ExportConfig)
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="export")
+def main(cfg: DictConfig) -> None:
+    with refusing_bad_input():
+        if OmegaConf.is_missing(cfg, "checkpoint"):
+            raise ValueError("checkpoint has no value; give checkpoint=<run directory or checkpoint file>.")
+        options = OmegaConf.to_object(cfg)
+        assert isinstance(options, ExportConfig)
+        out = Path(options.out)
+        if out.suffix != ".safetensors":
+            raise ValueError(f"out={out} must end in .safetensors.")
+        if not out.parent.is_dir():
+            raise ValueError(f"out={out}: the directory {out.parent} does not exist.")
+
+        from dreamer.training.checkpoint import locate, read_checkpoint
+        from dreamer.training.policy_file import write_policy
+
+        state = read_checkpoint(locate(options.checkpoint))
+        write_policy(state, out)
+    saved = state["dreamer"]
+    print(
+        f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB): {saved['config']['env']['name']} after "
+        f"{saved['env_steps']:,} environment steps and {saved['updates']:,} updates"
+    )
+
+
+if __name__ == "__main__":
+    run(main, ExportConfig)
