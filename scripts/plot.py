@@ -1,25 +1,23 @@
 """Draw learning curves: python scripts/plot.py runs=[DIR,DIR] out=curve.png
 
-Every training episode is a dot, the line is the mean of the five episodes up to there, one colour a run. Published
-means and standard deviations of the same task and kind of observation (results/published.csv) are drawn beside them.
+Training episodes over environment steps, with published means and standard deviations of the same task and kind of
+observation beside them (results/published.csv), and over wall time. Directories <name>/seed0, <name>/seed1, ... are one
+experiment: a thin line a seed and their mean, from 3 seeds on the interquartile mean with its 95 % bootstrap interval.
 Needs matplotlib: pip install -e ".[plot]".
 """
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import hydra
+import numpy as np
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from dreamer.cli import refusing_bad_input, run
-from dreamer.config import Config
-
-PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published.csv"
-WINDOW = 5  # episodes
+from dreamer.curves import Curve, read_config, read_curve, read_published, summarize
 
 
 @dataclass
@@ -39,74 +37,60 @@ def main(cfg: DictConfig) -> None:
         assert isinstance(options, PlotConfig)
         if not options.runs:
             raise ValueError("runs is empty; give runs=[DIR,DIR], directories with returns.csv and config.yaml.")
-        configs = [read_config(Path(name)) for name in options.runs]
-        tasks = {(config.env.name, config.env.obs) for config in configs}
+        directories = [Path(name) for name in options.runs]
+        tasks = {(config.env.name, config.env.obs) for config in map(read_config, directories)}
         if len(tasks) > 1:
             raise ValueError(f"runs={options.runs} are of several tasks: {sorted(tasks)}; draw one at a time.")
-        curves = [read_returns(Path(name)) for name in options.runs]
+        experiments: dict[str, list[Curve]] = {}
+        for directory in directories:
+            name = directory.resolve().parent.name if directory.name.startswith("seed") else directory.name
+            experiments.setdefault(name, []).append(read_curve(directory))
         try:
             import matplotlib
         except ModuleNotFoundError as error:
             raise ValueError('scripts/plot.py needs matplotlib: pip install -e ".[plot]"') from error
         matplotlib.use("Agg")
     task, obs = tasks.pop()
-    draw(options, f"{task}, {'pixels' if obs == 'vision' else 'state'}", curves, published(task, obs))
+    draw(options, f"{task}, {'pixels' if obs == 'vision' else 'state'}", experiments, read_published(task, obs))
 
 
-def read_config(directory: Path) -> Config:
-    from dreamer.config import from_dict
-
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"runs: {directory} holds no config.yaml.")
-    values = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(values, dict)
-    return from_dict({str(key): value for key, value in values.items()})
-
-
-def read_returns(directory: Path) -> tuple[list[int], list[float]]:
-    path = directory / "returns.csv"
-    if not path.is_file():
-        raise ValueError(f"runs: {directory} holds no returns.csv.")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [int(row["env_step"]) for row in rows], [float(row["return"]) for row in rows]
-
-
-def published(task: str, obs: str) -> dict[str, list[tuple[float, float, float]]]:
-    """method -> (env_step, mean, std) rows."""
-    curves: dict[str, list[tuple[float, float, float]]] = {}
-    with PUBLISHED.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if (row["task"], row["observation"]) == (task, obs):
-                values = (float(row["env_step"]), float(row["return_mean"]), float(row["return_std"]))
-                curves.setdefault(row["method"], []).append(values)
-    return curves
-
-
-def draw(options: PlotConfig, title: str, curves: list, references: dict) -> None:
+def draw(
+    options: PlotConfig, title: str, experiments: dict[str, list[Curve]], published: dict[str, np.ndarray]
+) -> None:
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    last = options.xmax or max(steps[-1] for steps, _ in curves)
-    for index, (name, (steps, returns)) in enumerate(zip(options.runs, curves, strict=True)):
-        color = f"C{index}"
-        recent = [returns[max(0, i - WINDOW + 1) : i + 1] for i in range(len(returns))]
-        means = [sum(part) / len(part) for part in recent]
-        axes.plot(steps, returns, ".", color=color, markersize=3, alpha=0.4)
-        axes.plot(steps, means, "-", color=color, label=f"ours: {name}")
-    for index, (method, rows) in enumerate(references.items()):
-        shown = [row for row in rows if row[0] <= 1.05 * last]
-        if not shown:
-            continue
-        x, y, error = zip(*shown, strict=True)
+    figure, (by_step, by_time) = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    last = options.xmax or max(curve.env_step[-1] for curves in experiments.values() for curve in curves)
+    hours = max(curve.hours[curve.env_step <= last][-1] for curves in experiments.values() for curve in curves)
+    for index, (name, curves) in enumerate(experiments.items()):
+        ret = [curve.ret for curve in curves]
+        draw_experiment(by_step, [curve.env_step for curve in curves], ret, last, f"C{index}", name)
+        draw_experiment(by_time, [curve.hours for curve in curves], ret, hours, f"C{index}", name)
+    for index, (method, rows) in enumerate(published.items()):
+        shown = rows[rows[:, 0] <= 1.05 * last]
         style = {"fmt": "s--", "color": f"0.{3 + 2 * index}", "markersize": 4, "capsize": 2, "linewidth": 1}
-        axes.errorbar(x, y, error, label=f"published: {method}", **style)
-    axes.set(xlabel="environment steps", ylabel="episode return", title=title, xlim=(0, 1.05 * last))
-    axes.legend(loc="best", fontsize=8)
-    axes.grid(alpha=0.3)
+        if len(shown):
+            by_step.errorbar(*shown.T, label=f"published: {method}", **style)
+    by_step.set(xlabel="environment steps", ylabel="episode return", title=title, xlim=(0, 1.05 * last))
+    by_time.set(xlabel="wall time, hours", title=title, xlim=(0, 1.05 * hours))
+    by_step.legend(loc="best", fontsize=8)
+    for axes in (by_step, by_time):
+        axes.grid(alpha=0.3)
     figure.savefig(options.out, dpi=130)
     print(f"wrote {options.out}")
+
+
+def draw_experiment(axes, x: list[np.ndarray], ret: list[np.ndarray], last: float, color: str, name: str) -> None:
+    summary = summarize(x, ret, last)
+    count = f"{len(x)} seed{'s' if len(x) > 1 else ''}"
+    if len(x) > 1:
+        axes.plot(summary.center, summary.seeds.T, "-", color=color, linewidth=0.7, alpha=0.5)
+    else:
+        axes.plot(x[0], ret[0], ".", color=color, markersize=3, alpha=0.4)
+    known = np.isfinite(summary.middle)
+    axes.plot(summary.center[known], summary.middle[known], "-", color=color, label=f"ours: {name}, {count}")
+    if summary.low is not None:
+        axes.fill_between(summary.center, summary.low, summary.high, color=color, alpha=0.2, linewidth=0)
 
 
 if __name__ == "__main__":
