@@ -275,7 +275,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("file_name", file_name, replace=True)
 
 
-def file_name(text: str) -> str:
+def file_name(text: str | None) -> str:
     """`ALE/Pong-v5` as `ALE_Pong-v5`, which can name a directory."""
     return re.sub(r"[^\w.-]+", "_", str(text))
 

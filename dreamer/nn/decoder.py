@@ -85,7 +85,7 @@ class Decoder(nn.Module):
 def module_name(key: str) -> str:
     """An observation key as torch takes it for a submodule: without dots, and not the name of a method."""
     name = key.replace(".", "/")
-    return f"{name}/" if hasattr(nn.ModuleDict, name) else name
+    return f"{name}/" if hasattr(nn.ModuleDict(), name) else name
 
 
 class ImageDecoder(nn.Module):
