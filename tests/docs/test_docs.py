@@ -23,6 +23,7 @@ CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 OPTIONS = [path for path in sorted((ROOT / "conf").glob("*/*.yaml")) if not path.stem.startswith("_")]
 SETS = ["experiment=dmc_vision", "experiment=dmc_proprio", "experiment=walker_walk_classic"]
+SETS += ["experiment=atari100k", "experiment=crafter"]
 SETS += ["debug=tiny", "debug=profile", "model=laptop"]
 FOLDERS = "dreamer|conf|docs|scripts|tests|results"
 
@@ -74,7 +75,7 @@ def defined_names(path: Path) -> frozenset[str]:
 
 
 def test_every_key_stands_in_the_tables_with_its_type_and_default(defaults):
-    rows = re.findall(r"^\| `([\w.]+)` \| ([\w\[\] ]+) \| `([^`]*)` \|", CONFIGURATION, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.]+)` \| ([\w\[\], ]+) \| `([^`]*)` \|", CONFIGURATION, flags=re.MULTILINE)
     documented = {key: (kind.replace(" or ", " | ").replace("null", "None"), value) for key, kind, value in rows}
     kinds = {key: str(item.type) for key, item, _ in leaves(Config)}
     assert documented.keys() == kinds.keys() == defaults.keys()
