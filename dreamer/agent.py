@@ -32,9 +32,13 @@ class Agent(nn.Module):
         self.actor_critic = ActorCritic(config, self.world_model.features, action_space)
 
     def loss_scale(self, name: str) -> float:
-        """Weight of a loss in the total; every reconstructed key has that of `rec`."""
+        """Weight of a loss in the total: of a reconstructed key `rec`, or `rec_vector` if it is no image."""
         scales = self.config.loss_scales
-        return scales.rec if name in self.obs_space else getattr(scales, name)
+        if name not in self.obs_space:
+            return getattr(scales, name)
+        if scales.rec_vector is None or self.obs_space[name].is_image:
+            return scales.rec
+        return scales.rec_vector
 
     def autocast(self) -> torch.autocast:
         """bfloat16 products where `precision` says so; norms, losses and distributions stay float32."""

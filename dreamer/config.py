@@ -155,6 +155,7 @@ class ImaginationConfig:
 @dataclass
 class LossScales:
     rec: float = bounded(1.0, low=0)  # every reconstructed key
+    rec_vector: float | None = bounded(None, low=0)  # keys that are no images; null: the same as rec
     reward: float = bounded(1.0, low=0)
     cont: float = bounded(1.0, low=0)
     dyn: float = bounded(1.0, low=0)

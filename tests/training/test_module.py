@@ -65,6 +65,11 @@ def test_every_loss_has_a_scale_and_observation_keys_have_that_of_rec(tiny):
         agent.loss_scale("dynamics")
 
 
+def test_vectors_may_weigh_more_than_images(tiny):
+    agent = build(tiny(*COUNTER, "model.loss_scales.rec_vector=10"))
+    assert [agent.loss_scale(name) for name in ("counter", "action", "image", "reward")] == [10.0, 10.0, 1.0, 1.0]
+
+
 def test_last_rows_takes_the_end_of_each_sequence_or_all():
     latent = Latent(torch.arange(6.0).reshape(1, 6, 1), torch.zeros(1, 6, 2, 3))
     assert last_rows(latent, 2).deter.flatten().tolist() == [4.0, 5.0]
