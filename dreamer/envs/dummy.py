@@ -145,7 +145,7 @@ TASKS: dict[str, Callable[..., Env]] = {
     "dummy_counter_discrete": partial(Counter, actions="discrete"),
     "dummy_counter_multi_discrete": partial(Counter, actions="multi_discrete"),
     "dummy_recall": Recall,
-    "memory": partial(Recall, delay=20),
+    "memory": partial(Recall, delay=20, is_asked_always=True),
 }
 """Name -> constructor, which takes obs, action_repeat, size, and what env.kwargs adds."""
 

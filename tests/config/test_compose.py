@@ -64,7 +64,8 @@ def test_arguments_of_an_environment_are_given_one_by_one_or_together(composed, 
 
 
 def test_arguments_in_a_file_are_changed_one_by_one(composed):
-    assert parse(composed("env=memory", "env.kwargs.delay=40")).env.kwargs == {"delay": 40, "num_cues": 2}
+    kwargs = parse(composed("env=memory", "env.kwargs.delay=40")).env.kwargs
+    assert kwargs == {"delay": 40, "num_cues": 2, "is_asked_always": True}
 
 
 def test_keys_of_another_kind_of_environment_are_not_part_of_an_experiment(composed):
