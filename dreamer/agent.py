@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Literal
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from dreamer.behavior.actor_critic import ActorCritic
-from dreamer.config import LossScales, ModelConfig
+from dreamer.config import LOSS_NAMES, ModelConfig
 from dreamer.types import Latent, LatentArrays, Space
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
@@ -26,10 +25,8 @@ class Agent(nn.Module):
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
-        if clash := set(obs_space) & {"total", *(field.name for field in fields(LossScales))}:
+        if clash := LOSS_NAMES.intersection(obs_space):
             raise ValueError(f"Observation keys {sorted(clash)} are names of losses; rename them in the environment.")
-        if taken := [key for key in sorted(obs_space) if "." in key or hasattr(nn.ModuleDict(), key)]:
-            raise ValueError(f"Observation keys {taken} cannot name a layer of torch; rename them in the environment.")
         self.config, self.obs_space, self.action_space, self.precision = config, obs_space, action_space, precision
         self.world_model = WorldModel(config, obs_space, action_space)
         self.actor_critic = ActorCritic(config, self.world_model.features, action_space)

@@ -48,14 +48,23 @@ def one_of(default: str, *words: str) -> Any:
     return field(default=default, metadata={"words": (default, *words)})
 
 
+KEYWORDS = {"import_": "import", "class_": "class"}
+"""Field -> what the user types, where Python keeps that word for itself."""
+
+
+def typed(name: str) -> str:
+    """The key of a field, as the user types it."""
+    return KEYWORDS.get(name, name)
+
+
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
     """(dotted key, field, value) of every field below a dataclass; of a class, the value is its default."""
     for item in fields(config):
-        value = getattr(config, item.name, item.default_factory)
+        key, value = prefix + typed(item.name), getattr(config, item.name, item.default_factory)
         if is_dataclass(value):
-            yield from leaves(value, f"{prefix}{item.name}.")
+            yield from leaves(value, f"{key}.")
         else:
-            yield prefix + item.name, item, value
+            yield key, item, value
 
 
 def check_bounds(config: Any) -> None:
@@ -82,6 +91,12 @@ def whole(number: int | float) -> int | float:
 def nearest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """The known words most like `word`, best first; none where nothing is similar."""
     return difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is not known."""
+    similar = nearest(word, known)
+    return f"did you mean {' or '.join(similar)}?" if similar else f"some are {', '.join(sorted(known)[:5])}."
 
 
 def nearest_multiple(number: int, base: int) -> str:

@@ -7,32 +7,65 @@ This module imports no torch, so that `--help` and `--cfg job` answer at once.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+import re
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from typing import Any, NamedTuple, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dreamer.bounds import bounded, check_bounds, nearest_multiple, one_of, whole
+from dreamer.bounds import KEYWORDS, bounded, check_bounds, leaves, nearest_multiple, one_of, typed, whole
+
+
+class Suite(NamedTuple):
+    """A kind of environment: the words of env.obs that it takes, its keys among those that not every kind has, and
+    the one of these that must be given."""
+
+    obs: tuple[str, ...]
+    keys: tuple[str, ...]
+    needs: str = ""
+
+
+SUITES = {
+    "dmc": Suite(("vision", "proprio", "both"), ("camera", "render")),
+    "dummy": Suite(("vision", "proprio", "both"), ("kwargs",)),
+    "gymnasium": Suite(("auto", "vision", "proprio", "both"), ("id", "import", "kwargs"), needs="id"),
+    "atari": Suite(("vision",), ("game", "kwargs"), needs="game"),
+    "crafter": Suite(("vision",), ("kwargs",)),
+    "custom": Suite(("auto", "vision", "proprio", "both"), ("class", "import", "kwargs"), needs="class"),
+}
+SUITE_KEYS = {key for suite in SUITES.values() for key in suite.keys}
 
 
 @dataclass
 class EnvConfig:
-    """Which task, seen how."""
+    """Which task, seen how. Keys of SUITE_KEYS stay at their default where the suite has no use for them."""
 
-    suite: str = MISSING  # dmc
-    name: str = MISSING  # <domain>_<task>, also the name of the config file
-    obs: str = one_of("vision", "proprio", "both")
+    suite: str = MISSING  # one of SUITES
+    name: str = MISSING  # of the task, in directories and reports
+    obs: str = one_of("vision", "proprio", "both", "auto")
     action_repeat: int = bounded(2, low=1)  # simulator control steps per policy step
-    size: int = bounded(64, low=1)  # pixels, height and width
+    size: int | None = bounded(64, low=1)  # pixels, height and width; null: as the environment has them
     camera: int = bounded(0, low=-1)  # -1: the free camera
     render: str = one_of("near", "reference", "lossless", "near2", "fast")  # how pictures are drawn: docs/rendering.md
+    id: str | None = None  # of gymnasium's registry
+    game: str | None = None  # as ale_py calls its file
+    class_: str | None = None  # typed env.class: path.to.Class
+    import_: str | None = None  # typed env.import: a module of the user's, imported first
+    kwargs: dict[str, Any] = field(default_factory=dict)  # for whatever makes the environment
     num_envs: int = bounded(1, low=1)
 
     @property
     def uses_pixels(self) -> bool:
-        return self.obs != "proprio"
+        """Whether pictures are certain; with obs "auto" the environment decides."""
+        return self.obs in ("vision", "both")
+
+    @property
+    def pixels(self) -> int:
+        """Height and width where nothing else decides them."""
+        return self.size or 64
 
 
 @dataclass
@@ -129,6 +162,10 @@ class LossScales:
     actor: float = bounded(1.0, low=0)
     critic: float = bounded(1.0, low=0)
     replay_value: float = bounded(0.3, low=0)
+
+
+LOSS_NAMES = frozenset({"total", *(item.name for item in fields(LossScales))})
+"""Taken: an observation, whose loss is logged under its key, cannot be called like one of these."""
 
 
 @dataclass
@@ -231,8 +268,32 @@ class Config:
 
 
 def register() -> None:
-    """Make `schema` known to Hydra, so that conf/config.yaml can begin with it."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    """Make known to Hydra `schema`, with which conf/config.yaml begins, and the resolver `file_name`."""
+    schema = OmegaConf.structured(keys_as_typed())
+    OmegaConf.set_struct(schema.env.kwargs, False)  # whose keys are the user's own
+    ConfigStore.instance().store(name="schema", node=schema)
+    OmegaConf.register_new_resolver("file_name", file_name, replace=True)
+
+
+def file_name(text: str | None) -> str:
+    """`ALE/Pong-v5` as `ALE_Pong-v5`, which can name a directory."""
+    return re.sub(r"[^\w.-]+", "_", str(text))
+
+
+def keys_as_typed() -> type:
+    """Config with the keys as the user types them: a schema for OmegaConf, which nobody makes an object of.
+
+    `env.import` and `env.class` cannot be attributes, so this block of the schema has no code but its fields.
+    """
+    body: dict[str, Any] = {"__module__": __name__, "__annotations__": {}}
+    for item in fields(EnvConfig):
+        body["__annotations__"][typed(item.name)] = item.type
+        has_value = item.default is not NO_DEFAULT
+        body[typed(item.name)] = item.default if has_value else field(default_factory=cast(Any, item.default_factory))
+    env = dataclass(init=False, repr=False, eq=False)(type("EnvKeys", (), body))
+    return make_dataclass(
+        "Keys", [("env", env, field(default_factory=lambda: OmegaConf.structured(env)))], bases=(Config,)
+    )
 
 
 def parse(cfg: DictConfig) -> Config:
@@ -240,21 +301,32 @@ def parse(cfg: DictConfig) -> Config:
 
     Merged once more into the schema, which refuses what `+key=value` added and restores what `~key` took away.
     """
-    merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(cfg))
+    merged = OmegaConf.merge(OmegaConf.structured(keys_as_typed()), OmegaConf.to_container(cfg))
     for key, value in flat(cast(dict[str, Any], OmegaConf.to_container(merged))).items():
-        if value in (MISSING, ""):
+        if value in (MISSING, "") and not key.startswith("env.kwargs."):
             raise ValueError(f"{key} has no value; give {key}=... on the command line or in a YAML file.")
-    config = OmegaConf.to_object(merged)
+    values = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+    for name, key in KEYWORDS.items():
+        values["env"][name] = values["env"].pop(key)
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     assert isinstance(config, Config), type(config)
     check_bounds(config)
+    _check_suite(config.env)
     _check_network(config)
     _check_lengths(config)
     return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The plain dictionary that is saved beside a run and inside a checkpoint."""
-    return asdict(config)
+    """The plain dictionary that is saved beside a run and inside a checkpoint, with the keys as they are typed.
+
+    Left out is what the suite of the environment has no use for, so that a key for another kind of environment does
+    not change which experiment this is.
+    """
+    values = asdict(config, dict_factory=lambda pairs: {typed(name): value for name, value in pairs})
+    for key in SUITE_KEYS.difference(SUITES[config.env.suite].keys):
+        del values["env"][key]
+    return values
 
 
 def from_dict(values: dict[str, Any]) -> Config:
@@ -266,16 +338,32 @@ def from_dict(values: dict[str, Any]) -> Config:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys."""
+    """Nested dictionaries as one, with dotted keys; an empty one is a value."""
     pairs: dict[str, Any] = {}
     for key, value in values.items():
-        pairs.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+        pairs.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value})
     return pairs
+
+
+def _check_suite(env: EnvConfig) -> None:
+    """Whether the keys fit the kind of environment."""
+    if env.suite not in SUITES:
+        raise ValueError(f"env.suite={env.suite} must be {', '.join(list(SUITES)[:-1])} or {list(SUITES)[-1]}.")
+    suite = SUITES[env.suite]
+    for key, item, value in leaves(env):
+        default = {} if item.default is NO_DEFAULT else item.default
+        if key in SUITE_KEYS.difference(suite.keys) and value != default:
+            others = " or ".join(name for name, other in SUITES.items() if key in other.keys)
+            raise ValueError(f"env.{key}={value} means nothing with env.suite={env.suite}; it belongs to {others}.")
+        if key == suite.needs and value is None:
+            raise ValueError(f"env.{key} has no value; give env.{key}=... on the command line or in a YAML file.")
+    if env.obs not in suite.obs:
+        raise ValueError(f"env.obs={env.obs} must be {' or '.join(suite.obs)} with env.suite={env.suite}.")
 
 
 def _check_network(config: Config) -> None:
     model = config.model
-    rssm, decoder, actor, norm = model.rssm, model.decoder, model.actor, model.return_norm
+    rssm, actor, norm = model.rssm, model.actor, model.return_norm
     if rssm.deter % rssm.blocks:
         raise ValueError(
             f"model.rssm.deter={rssm.deter} must be a multiple of model.rssm.blocks={rssm.blocks}; "
@@ -285,8 +373,13 @@ def _check_network(config: Config) -> None:
         raise ValueError(f"model.actor.min_std={actor.min_std} must be at most model.actor.max_std={actor.max_std}.")
     if norm.low >= norm.high:
         raise ValueError(f"model.return_norm.low={norm.low} must be below model.return_norm.high={norm.high}.")
-    if not config.env.uses_pixels:
-        return
+    if config.env.uses_pixels and config.env.size:
+        check_picture_networks(model, f"env.size={config.env.size}", config.env.size)
+
+
+def check_picture_networks(model: ModelConfig, name: str, *sizes: int) -> None:
+    """ValueError where encoder or decoder do not fit pictures of these sizes (height, width), which `name` tells."""
+    rssm, decoder = model.rssm, model.decoder
     if decoder.strided and decoder.kernel < 3:
         raise ValueError(f"model.decoder.kernel={decoder.kernel} must be at least 3 with model.decoder.strided=true.")
     if rssm.deter % decoder.blocks:
@@ -301,13 +394,14 @@ def _check_network(config: Config) -> None:
             f"model.depth={model.depth} times {mult}, the last of model.decoder.mults, must be a multiple of "
             f"model.decoder.blocks={decoder.blocks}; try model.depth={nearest_multiple(model.depth, step)}."
         )
-    for name, mults in (("encoder", model.encoder.mults), ("decoder", decoder.mults)):
+    for part, mults in (("encoder", model.encoder.mults), ("decoder", decoder.mults)):
         factor = 2 ** len(mults)
-        if config.env.size % factor:
-            raise ValueError(
-                f"env.size={config.env.size} must be a multiple of {factor}, since model.{name}.mults has {len(mults)} "
-                f"stages of factor 2; try {nearest_multiple(config.env.size, factor)}."
-            )
+        for size in sizes:
+            if size % factor:
+                raise ValueError(
+                    f"{name} must be a multiple of {factor}, since model.{part}.mults has {len(mults)} "
+                    f"stages of factor 2; try env.size={nearest_multiple(size, factor)}."
+                )
 
 
 def _check_lengths(config: Config) -> None:

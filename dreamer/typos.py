@@ -19,10 +19,12 @@ KINDS = {
     "int": "a whole number, such as 16",
     "float": "a number, such as 0.5 or 4e-5",
     "int | float": "a number, such as 1000 or 1e6",
+    "int | None": "a whole number, such as 64, or null",
     "float | None": "a number, such as 4e-5, or null",
     "bool": "true or false",
     "str": "text",
     "str | None": "text, or null",
+    "dict[str, Any]": "a mapping, such as {gravity: 5}",
     "list[str]": "a list, such as [a,b]",
     "list[int]": "a list of whole numbers, such as [2,3,4,4]",
 }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dreamer.benchmark.timing import Timing, fresh_process, medians, timed
+from dreamer.benchmark.update import without_pictures
 from dreamer.config import EnvConfig
 from dreamer.envs.make import make_env
 
@@ -54,7 +55,7 @@ def render_modes(config: EnvConfig) -> tuple[str, ...]:
 
 def draw(config: EnvConfig, num_frames: int, seed: int) -> Round:
     """Frames of an episode with random actions, the same for every mode."""
-    env, random = make_env(replace(config, obs="proprio")), np.random.default_rng(seed)
+    env, random = make_env(without_pictures(config)), np.random.default_rng(seed)
     space = env.action_space
     row = env.reset(seed)
     timings, frames = [], []

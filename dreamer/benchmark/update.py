@@ -188,12 +188,19 @@ def build(config: Config) -> tuple[Agent, Batch]:
 
 
 def spaces(config: EnvConfig) -> tuple[dict[str, Space], Space]:
-    """Observation and action space of a task. Nothing is drawn, so no OpenGL is needed."""
-    env = make_env(replace(config, obs="proprio"))
-    vectors, action_space = env.obs_space, env.action_space
+    """Observation and action space of a task. Of the Control Suite nothing is drawn, so no OpenGL is needed."""
+    env = make_env(without_pictures(config))
+    obs_space, action_space = env.obs_space, env.action_space
     env.close()
-    image = {"image": Space((config.size, config.size, 3), "uint8")}
-    return {"proprio": vectors, "vision": image, "both": {**vectors, **image}}[config.obs], action_space
+    if config.suite != "dmc":
+        return obs_space, action_space
+    image = {"image": Space((config.pixels, config.pixels, 3), "uint8")}
+    return {"proprio": obs_space, "vision": image, "both": {**obs_space, **image}}[config.obs], action_space
+
+
+def without_pictures(config: EnvConfig) -> EnvConfig:
+    """The same task from state, where every task has one: pictures are drawn only when somebody asks for a frame."""
+    return replace(config, obs="proprio") if config.suite == "dmc" else config
 
 
 def random_batch(config: Config, obs_space: dict[str, Space], action_space: Space) -> Batch:

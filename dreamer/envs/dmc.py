@@ -8,13 +8,36 @@ from typing import TYPE_CHECKING, Any
 import dm_env
 import numpy as np
 
+from dreamer.bounds import suggestion
+from dreamer.config import EnvConfig
 from dreamer.envs import rendering
+from dreamer.envs.spaces import finite_bounds, rescale
 from dreamer.types import Space, TimeStep
 
 if TYPE_CHECKING:
     from dreamer.envs.renderer import Renderer
 
-_UNBOUNDED = 1e10  # what dm_control says of an actuator without limits
+
+def make(config: EnvConfig) -> DMC:
+    return DMC(config.name, config.obs, config.action_repeat, config.pixels, config.camera, config.render)
+
+
+def check(config: EnvConfig) -> None:
+    """ValueError where the suite has no such task or camera, or this machine cannot draw it."""
+    if config.name not in (names := task_names()):
+        raise ValueError(f"env.name={config.name} is not a task of env.suite=dmc; {suggestion(config.name, names)}")
+    if config.camera != 0:  # every task has that one, so most runs need not load a model to know
+        _check_camera(config)
+    if config.uses_pixels:
+        rendering.find_renderer()
+
+
+def _check_camera(config: EnvConfig) -> None:
+    num_cameras = int(_load(config.name).physics.model.ncam)
+    if not -1 <= config.camera < num_cameras:
+        raise ValueError(
+            f"env.camera={config.camera} must be from 0 to {num_cameras - 1} for {config.name}, or -1, the free camera."
+        )
 
 
 def task_names() -> dict[str, tuple[str, str]]:
@@ -25,10 +48,6 @@ def task_names() -> dict[str, tuple[str, str]]:
     names = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
     names["cup_catch"] = names["ball_in_cup_catch"]
     return names
-
-
-def num_cameras(name: str) -> int:
-    return int(_load(name).physics.model.ncam)
 
 
 def _load(name: str) -> Any:
@@ -63,7 +82,7 @@ class DMC:
         self._vectors: Mapping[str, Any] = {}  # the simulator's observation of the current row
         self._num_steps: int | None = None  # control steps of the running episode; None where `reset` must come next
         spec = self._env.action_spec()
-        self._low, self._high = _finite_bounds(spec)
+        self._low, self._high = finite_bounds(spec.minimum, spec.maximum)
         self._keys = [] if obs == "vision" else sorted(self._env.observation_spec())
         self.obs_space = {key: Space(self._env.observation_spec()[key].shape, "float32") for key in self._keys}
         if self._has_image:
@@ -131,7 +150,7 @@ class DMC:
         assert action.shape == self.action_space.shape, (action.shape, self.action_space.shape)
         if not np.isfinite(action).all():
             raise ValueError(f"{self._name} was given an action that is not finite: {action}.")
-        return self._low + (np.clip(action, -1.0, 1.0).astype(np.float64) + 1) / 2 * (self._high - self._low)
+        return rescale(action, self._low, self._high)
 
     def _simulate(self, control: np.ndarray) -> dm_env.TimeStep:
         """One control step of the simulator."""
@@ -146,9 +165,3 @@ class DMC:
             ) from error
         self._num_steps += 1
         return row
-
-
-def _finite_bounds(spec: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high of every action entry, float64 [A]; [-1, 1] where the task sets no bounds."""
-    is_bounded = (spec.minimum > -_UNBOUNDED) & (spec.maximum < _UNBOUNDED)
-    return np.where(is_bounded, spec.minimum, -1.0), np.where(is_bounded, spec.maximum, 1.0)

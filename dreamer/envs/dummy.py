@@ -7,6 +7,9 @@ from functools import partial
 
 import numpy as np
 
+from dreamer.bounds import suggestion
+from dreamer.config import EnvConfig
+from dreamer.envs.modules import check_arguments
 from dreamer.envs.spec import Env
 from dreamer.types import Space, TimeStep
 
@@ -90,7 +93,8 @@ class Recall:
     def __init__(
         self, obs: str = "proprio", action_repeat: int = 1, size: int = 16, num_cues: int = 2, delay: int = 3
     ) -> None:
-        assert delay >= 1 and num_cues >= 2, (delay, num_cues)
+        if delay < 1 or num_cues < 2:
+            raise ValueError(f"env.kwargs: delay={delay} must be at least 1, and num_cues={num_cues} at least 2.")
         self.action_space = Space((1,), "int32", classes=(num_cues,))
         self.obs_space = _select(obs, {"cue": Space((num_cues,), "float32")}, size)
         self.env_steps_per_action = action_repeat
@@ -133,8 +137,21 @@ TASKS: dict[str, Callable[..., Env]] = {
     "dummy_counter_discrete": partial(Counter, actions="discrete"),
     "dummy_counter_multi_discrete": partial(Counter, actions="multi_discrete"),
     "dummy_recall": Recall,
+    "memory": partial(Recall, delay=20),
 }
-"""Name -> constructor, which takes obs, action_repeat and size."""
+"""Name -> constructor, which takes obs, action_repeat, size, and what env.kwargs adds."""
+
+
+def make(config: EnvConfig) -> Env:
+    settings = {"obs": config.obs, "action_repeat": config.action_repeat, "size": config.pixels}
+    return TASKS[config.name](**settings, **config.kwargs)
+
+
+def check(config: EnvConfig) -> None:
+    """ValueError where there is no such task, or it does not take what env.kwargs gives it."""
+    if config.name not in TASKS:
+        raise ValueError(f"env.name={config.name} is not a task of env.suite=dummy; {suggestion(config.name, TASKS)}")
+    check_arguments(TASKS[config.name], config.kwargs)
 
 
 def _select(obs: str, vectors: dict[str, Space], size: int) -> dict[str, Space]:

@@ -32,7 +32,8 @@ class Decoder(nn.Module):
         self.vector_keys = [key for key, space in self.spaces.items() if not space.is_image]
         if self.vector_keys:
             self.mlp = MLP(stoch + deter, units, config.layers)
-            self.vectors = nn.ModuleDict({key: Linear(units, self.spaces[key].size) for key in self.vector_keys})
+            sizes = {key: self.spaces[key].size for key in self.vector_keys}
+            self.vectors = nn.ModuleDict({module_name(key): Linear(units, size) for key, size in sizes.items()})
         if self.image_keys:
             self.image = ImageDecoder(config, [self.spaces[key] for key in self.image_keys], deter, stoch, units, depth)
 
@@ -42,7 +43,7 @@ class Decoder(nn.Module):
         if self.vector_keys:
             x = self.mlp(torch.cat([stoch, latent.deter], dim=-1))  # z before h, the reverse of the heads
             for key in self.vector_keys:
-                outputs[key] = self.vectors[key](x).float()
+                outputs[key] = self.vectors[module_name(key)](x).float()
         if self.image_keys:
             image = self.image(latent.deter.flatten(0, 1), stoch.flatten(0, 1)).unflatten(0, stoch.shape[:2])
             sizes = [self.spaces[key].shape[2] for key in self.image_keys]
@@ -79,6 +80,12 @@ class Decoder(nn.Module):
             else:
                 values[key] = symexp(output).unflatten(-1, space.shape) if space.shape else symexp(output).squeeze(-1)
         return values
+
+
+def module_name(key: str) -> str:
+    """An observation key as torch takes it for a submodule: without dots, and not the name of a method."""
+    name = key.replace(".", "/")
+    return f"{name}/" if hasattr(nn.ModuleDict(), name) else name
 
 
 class ImageDecoder(nn.Module):

@@ -14,7 +14,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from dreamer.agent import Agent
 from dreamer.config import Config
+from dreamer.types import Space
 
 
 class Speed:
@@ -90,12 +92,10 @@ def duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-def describe_run(
-    config: Config, device: str, precision: str, threads: int, compile: bool, replay_bytes: int, storage: str
-) -> str:
+def describe_run(config: Config, agent: Agent, threads: int, compile: bool, replay_bytes: int, storage: str) -> str:
     """What a run will do, in the units of the configuration."""
     trainer, repeat = config.trainer, config.env.action_repeat
-    how = f"{device}, {precision}, {threads} CPU threads, {'compiled' if compile else 'not compiled'}"
+    how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {'compiled' if compile else 'not compiled'}"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
     overlap = (
@@ -108,6 +108,7 @@ def describe_run(
         [
             f"run_dir      {config.run_dir}",
             f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} at once, seed {config.seed}",
+            f"observation  {describe_observation(agent.obs_space)}; action: {describe_action(agent.action_space)}",
             f"model        {config.model.name}; {how}",
             f"overlap      {overlap}",
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
@@ -117,6 +118,23 @@ def describe_run(
             f"replay       {config.replay.capacity:,} policy steps = {replay_bytes / 1e9:.2f} GB when full, {where}",
         ]
     )
+
+
+def describe_observation(obs_space: dict[str, Space]) -> str:
+    """`image 64 x 64 x 3, speed 2, gear one of 5`."""
+    shapes = {key: " x ".join(str(size) for size in space.shape) or "1" for key, space in obs_space.items()}
+    return ", ".join(
+        f"{key} {describe_choices(space) if space.is_discrete else shapes[key]}" for key, space in obs_space.items()
+    )
+
+
+def describe_action(space: Space) -> str:
+    return describe_choices(space) if space.is_discrete else f"{space.size} in [-1, 1]"
+
+
+def describe_choices(space: Space) -> str:
+    counts = [str(n) for n in space.classes]
+    return f"one of {' x '.join(counts[:6])}{f' and {len(counts) - 6} more' if len(counts) > 6 else ''}"
 
 
 def open_loop_frames(

@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch._dynamo.exc import TorchDynamoException
 
 from dreamer.agent import Agent
-from dreamer.config import Config, flat, to_dict
+from dreamer.config import Config, check_picture_networks, flat, to_dict
 from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
@@ -142,7 +142,7 @@ def prepare(config: Config) -> Training:
     )
     nbytes = nbytes_of(columns, capacity)
     print(
-        describe_run(config, str(device), agent.precision, torch.get_num_threads(), compile, nbytes, storage),
+        describe_run(config, agent, torch.get_num_threads(), compile, nbytes, storage),
         flush=True,
     )
     if resume is None:
@@ -155,7 +155,14 @@ def prepare(config: Config) -> Training:
 
 
 def build_agent(config: Config, obs_space: dict[str, Space], action_space: Space) -> Agent:
-    """The agent on the device and in the precision that `trainer` asks for; torch's generator decides its weights."""
+    """The agent on the device and in the precision that `trainer` asks for; torch's generator decides its weights.
+
+    ValueError where the networks do not fit the pictures: some environments tell their size only once they are made.
+    """
+    for key, space in obs_space.items():
+        if space.is_image:
+            height, width, _ = space.shape
+            check_picture_networks(config.model, f"{key} of {height} x {width} pixels", height, width)
     device = choose_device(config.trainer.device)
     return Agent(config.model, obs_space, action_space, choose_precision(config.trainer.precision, device)).to(device)
 

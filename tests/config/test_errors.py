@@ -40,7 +40,11 @@ OUT_OF_RANGE = {
     "model.imagination.last=33": "at most batch_length=32",
     "model.imagination.last=1": "0 (all rows) or at least 2",
     "replay.capacity=527": "at least 528",
-    "env.obs=pixels": "vision, proprio or both",
+    "env.obs=pixels": "vision, proprio, both or auto",
+    "env.obs=auto": "vision or proprio or both with env.suite=dmc",
+    "env.suite=dm": "dmc, dummy, gymnasium, atari, crafter or custom",
+    "env.id=CartPole-v1": "means nothing with env.suite=dmc; it belongs to gymnasium",
+    "env.import=my_env": "means nothing with env.suite=dmc; it belongs to gymnasium or custom",
     "model.actor.dist=tanhnormal": "normal or tanh_normal. Did you mean tanh_normal?",
     "trainer.device=gpu": "auto, cpu, cuda or mps",
     "trainer.precision=bf16": "Did you mean bfloat16?",
@@ -52,7 +56,7 @@ NOT_COMPOSED = {
     "env=walker_wlk": "unknown env 'walker_wlk'; nearest: walker_walk, walker_run",
     "env=zzz": "unknown env 'zzz'; one of acrobot_swingup,",
     "model=size13m": "unknown model 'size13m'; nearest: size1",
-    "experiment=paper": "unknown experiment 'paper'; one of dmc_proprio, dmc_vision",
+    "experiment=paper": "unknown experiment 'paper'; one of atari100k, crafter, dmc_proprio",
     "modle.optim.lr=1e-4": "unknown key 'modle.optim.lr'; nearest: model.optim.lr",
     "trainer.max_step=10": "unknown key 'trainer.max_step'; nearest: trainer.max_steps.",
     "lr=1e-4": "unknown key 'lr'; nearest: model.optim.lr.",
@@ -64,6 +68,10 @@ NOT_COMPOSED = {
     "model.optim.actor_lr=slow": "model.optim.actor_lr=slow must be a number, such as 4e-5, or null.",
     "model.encoder.strided=maybe": "model.encoder.strided=maybe must be true or false.",
     "model.encoder.mults=[1,x]": "model.encoder.mults=[1,x] must be a list of whole numbers, such as [2,3,4,4].",
+    "env.size=big": "env.size=big must be a whole number, such as 64, or null.",
+    "env.class=[1]": "env.class=[1] must be text, or null.",
+    "env.kwargs=3": "env.kwargs=3 must be a mapping, such as {gravity: 5}.",
+    "env.clas=my_env.Robot": "unknown key 'env.clas'; nearest: env.class.",
     "model.optim=3": "model.optim=3 replaces a group of keys; set one of them: model.optim.lr,",
     "batch_size": "cannot read 'batch_size': write key=value",
     "seed=0,1": "seed=0,1 holds several values: add -m for one run with each",
@@ -107,6 +115,17 @@ def test_smallest_capacity_is_enough_to_draw_a_batch(composed, num_envs):
     config = parse(composed(f"replay.capacity={least}", *words))
     rows = int(config.replay.capacity) // num_envs
     assert num_envs * (rows - 64) >= 16 and rows >= 65
+
+
+@pytest.mark.parametrize(("env", "key"), [("gymnasium", "id"), ("custom", "class")])
+def test_environments_without_a_default_ask_for_their_key(composed, env, key):
+    with pytest.raises(ValueError, match=rf"^env\.{key} has no value; give env\.{key}=\.\.\."):
+        parse(composed(f"env={env}"))
+
+
+def test_keys_of_one_kind_of_environment_are_refused_by_another(composed):
+    with pytest.raises(ValueError, match=r"^env\.camera=2 means nothing with env\.suite=crafter; it belongs to dmc\.$"):
+        parse(composed("env=crafter", "env.camera=2"))
 
 
 def test_missing_value_is_asked_for_by_its_key(composed):

@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from dreamer.agent import Agent
 from dreamer.training import report
 from dreamer.training.run_log import Every, append_return, trim_returns
+from dreamer.types import Space
 
 
 @pytest.fixture
@@ -55,12 +57,18 @@ def test_durations_read_well(hours, shown):
 
 def test_start_line_counts_updates_as_the_schedule_does(tiny):
     config = tiny("trainer.max_steps=8320", "trainer.train_ratio=32", "env.action_repeat=4")
-    text = report.describe_run(config, "cpu", "float32", 1, False, 3 * 10**9, "disk")
+    agent = Agent(
+        config.model,
+        {"height": Space((), "float32"), "dials": Space((2,), "int32", (4, 2))},
+        Space((1,), "int32", (6,)),
+    )
+    text = report.describe_run(config, agent, 1, False, 3 * 10**9, "disk")
     # 2080 policy steps, 80 of them random; 32 of 4 x 16 rows for each: an update in two.
     assert "8,320 environment steps" in text and "2,080 policy steps x action repeat 4" in text
     assert "one update of 4 x 16 every 2 policy steps; 1,000 updates in all" in text
     assert "3.00 GB when full, on disk" in text
     assert "cpu, float32, 1 CPU threads, not compiled" in text and "overlap      false: in turn" in text
+    assert "observation  height 1, dials one of 4 x 2; action: one of 6" in text
 
 
 def test_gif_keeps_number_size_and_colours_of_its_frames(tmp_path):

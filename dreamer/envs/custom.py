@@ -1,0 +1,90 @@
+"""A class of the user's, with the methods of gymnasium.Env or of dm_env.Environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dm_env
+import numpy as np
+from dm_env import specs
+from gymnasium import spaces
+
+from dreamer.config import EnvConfig
+from dreamer.envs.gymnasium import Gymnasium, picture_mode, say_once
+from dreamer.envs.modules import check_arguments, import_own, own_class
+from dreamer.envs.seeding import is_seeded, reset_seeded, takes_keyword
+
+GYMNASIUM = ("reset", "step", "observation_space", "action_space")
+DM_ENV = ("reset", "step", "observation_spec", "action_spec")
+
+
+def make(config: EnvConfig) -> Gymnasium:
+    assert config.class_ is not None
+    name, own = f"env.class={config.class_}", own_class(config.class_)
+    pictures = picture_mode(own) if takes_keyword(own, "render_mode") else {}
+    env = own(**{**pictures, **config.kwargs})
+    if not any(all(hasattr(env, word) for word in words) for words in (GYMNASIUM, DM_ENV)):
+        raise ValueError(
+            f"{name} has neither the methods of gymnasium.Env ({', '.join(GYMNASIUM)}) "
+            f"nor those of dm_env.Environment ({', '.join(DM_ENV)})."
+        )
+    if not is_seeded(env):
+        say_once(f"{name}: neither reset(seed=...) nor seed(...): no episode can be repeated, not even on resume.")
+    if not all(hasattr(env, word) for word in GYMNASIUM):
+        env = FromDmEnv(env, name)
+    return Gymnasium(env, name, config.obs, config.action_repeat, config.size)
+
+
+def check(config: EnvConfig) -> None:
+    """ValueError where there is no such class, or it does not take what env.kwargs gives it."""
+    if config.import_:
+        import_own(f"env.import={config.import_}", config.import_)
+    assert config.class_ is not None
+    own = own_class(config.class_)
+    if not callable(own):
+        raise ValueError(f"env.class={config.class_} is {own!r}, not a class.")
+    check_arguments(own, config.kwargs)
+
+
+class FromDmEnv:
+    """A dm_env.Environment with the methods of gymnasium.Env; an end with a discount of 0 is `terminated`."""
+
+    def __init__(self, env: Any, name: str) -> None:
+        self.env = env
+        self.observation_space = to_space(env.observation_spec(), f"{name}: observation")
+        self.action_space = to_space(env.action_spec(), f"{name}: action")
+        if hasattr(env, "render"):
+            self.render = env.render
+
+    def reset(self, seed: int) -> tuple[Any, dict[str, Any]]:
+        return reset_seeded(self.env, seed).observation, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        row: dm_env.TimeStep = self.env.step(action)
+        is_terminal = bool(row.last() and row.discount == 0)
+        return row.observation, float(row.reward), is_terminal, row.last() and not is_terminal, {}
+
+    def close(self) -> None:
+        if hasattr(self.env, "close"):
+            self.env.close()
+
+
+def to_space(spec: Any, owner: str) -> spaces.Space:
+    """A spec of dm_env, nested in mappings and sequences, as a space."""
+    if isinstance(spec, Mapping):
+        return spaces.Dict({key: to_space(part, f"{owner} {key}") for key, part in spec.items()})
+    if isinstance(spec, list | tuple):
+        return spaces.Tuple([to_space(part, owner) for part in spec])
+    if isinstance(spec, specs.DiscreteArray):
+        return spaces.Discrete(spec.num_values)
+    if not isinstance(spec, specs.Array) or spec.dtype.kind not in "biuf":
+        raise ValueError(f"{owner} is {spec}, which has no fixed shape of numbers; leave it out or wrap it.")
+    if spec.dtype == bool:
+        return spaces.MultiBinary(spec.shape or 1)
+    limits = np.iinfo(spec.dtype) if spec.dtype.kind in "iu" else None
+    low, high = (limits.min, limits.max) if limits else (-np.inf, np.inf)
+    if isinstance(spec, specs.BoundedArray):
+        low, high = spec.minimum, spec.maximum
+    low, high = (np.broadcast_to(bound, spec.shape).astype(spec.dtype) for bound in (low, high))
+    return spaces.Box(low, high, spec.shape, spec.dtype.type)

@@ -1,0 +1,186 @@
+"""Environments with the methods of gymnasium.Env: those of its registry, and any that look the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache, partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.error import DependencyNotInstalled, Error
+
+from dreamer.bounds import nearest
+from dreamer.config import EnvConfig
+from dreamer.envs.images import shrink
+from dreamer.envs.modules import check_arguments, import_own
+from dreamer.envs.seeding import reset_seeded
+from dreamer.envs.spaces import action_of, encode_picture, observation_entries, resized
+from dreamer.types import Space, TimeStep
+
+PICTURES = "rgb_array"
+WITHOUT_A_SCREEN = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+"""For pygame, with which some draw: no window is opened, so it need not look for a screen."""
+
+
+def make(config: EnvConfig) -> Gymnasium:
+    assert config.id is not None
+    name = f"env.id={config.id}"
+    for variable, value in WITHOUT_A_SCREEN.items():
+        os.environ.setdefault(variable, value)
+    try:
+        creator = load_env_creator(_spec(config.id).entry_point)  # pyright: ignore[reportArgumentType]
+        kwargs = {**picture_mode(creator), **config.kwargs}
+        env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
+    except (Error, ImportError) as error:
+        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from error
+    return Gymnasium(env, name, config.obs, config.action_repeat, config.size)
+
+
+def check(config: EnvConfig) -> None:
+    """ValueError where env.import cannot be imported, or gymnasium knows no such id or argument."""
+    if config.import_:
+        import_own(f"env.import={config.import_}", config.import_)
+    assert config.id is not None
+    if (entry_point := _spec(config.id).entry_point) is None:
+        return
+    try:
+        check_arguments(load_env_creator(entry_point), config.kwargs)
+    except ImportError as error:
+        raise ValueError(f"env.id={config.id}: {error}.") from error
+
+
+def _spec(name: str) -> Any:
+    try:
+        return gymnasium.spec(name)
+    except (Error, ImportError) as error:
+        similar = nearest(name, gymnasium.registry)
+        hint = (
+            f"did you mean {' or '.join(similar)}?" if similar else "env.import=my_module first imports what adds it."
+        )
+        raise ValueError(f"env.id={name} is not known to gymnasium {gymnasium.__version__}; {hint}") from error
+
+
+def picture_mode(creator: Any) -> dict[str, str]:
+    """The argument that lets an environment draw itself, where it can."""
+    modes = (getattr(creator, "metadata", None) or {}).get("render_modes") or ()
+    return {"render_mode": PICTURES} if PICTURES in modes else {}
+
+
+class Gymnasium:
+    """Any object with `reset`, `step`, `observation_space` and `action_space` as gymnasium.Env has them.
+
+    obs "auto" gives all that the environment gives; "vision" its pictures, "proprio" all else, "both" all of them.
+    Where it has no picture, "vision" and "both" draw one with `render`, as the key `image`. Rewards are summed over the
+    action repeat, which ends early with the episode. `terminated` is is_terminal; `truncated` sets is_last alone.
+    `name` is how the user named it; a `size` of None leaves pictures as `images.common_size` has them.
+    """
+
+    def __init__(self, env: Any, name: str, obs: str, action_repeat: int, size: int | None) -> None:
+        self._env, self._name = env, name
+        entries = observation_entries(env.observation_space, size, name)
+        self._entries = {key: entry for key, entry in entries.items() if _is_wanted(obs, entry.space)}
+        self.obs_space = {key: entry.space for key, entry in self._entries.items()}
+        self._encode_frame = partial(encode_picture, height=size or 64, width=size or 64)
+        self._is_drawn = obs in ("vision", "both") and not any(space.is_image for space in self.obs_space.values())
+        if self._is_drawn:
+            self._check_drawing(obs)
+            self.obs_space["image"] = Space((size or 64, size or 64, 3), "uint8")
+        if not self.obs_space or (obs == "both" and all(space.is_image for space in self.obs_space.values())):
+            raise ValueError(f"env.obs={obs}: {name} has only {', '.join(entries)}; use env.obs=auto.")
+        self._action = action_of(env.action_space, name)
+        self.action_space = self._action.space
+        self.env_steps_per_action = action_repeat
+        self._obs: Any = None  # what the environment returned last
+        self._is_running = False
+        for line in resized(env.observation_space, self._entries):
+            say_once(f"{name}: {line}.")
+
+    def reset(self, seed: int) -> TimeStep:
+        self._obs, _ = reset_seeded(self._env, seed)
+        self._is_running = True
+        return TimeStep(self._observation(), 0.0, is_first=True, is_last=False, is_terminal=False)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        row = self.advance(action)
+        return row._replace(obs=self._observation())
+
+    def advance(self, action: np.ndarray) -> TimeStep:
+        """Like `step`, but the observation is left empty: no picture is drawn."""
+        assert self._is_running, "reset comes first, and again after is_last"
+        assert action.shape == self.action_space.shape, (action.shape, self.action_space.shape)
+        if not np.isfinite(action).all():
+            raise ValueError(f"{self._name} was given an action that is not finite: {action}.")
+        theirs, total = self._action.decode(action), 0.0
+        terminated = truncated = False
+        for _ in range(self.env_steps_per_action):
+            self._obs, reward, terminated, truncated, _ = self._env.step(theirs)
+            total += float(reward)
+            if terminated or truncated:
+                self._is_running = False
+                break
+        is_last = bool(terminated or truncated)
+        return TimeStep({}, total, is_first=False, is_last=is_last, is_terminal=bool(terminated))
+
+    def simulator_state(self) -> np.ndarray:
+        """A digest of the last observation, uint8 [32]: what the environment tells of itself."""
+        digest = hashlib.sha256()
+        for entry in self._entries.values():
+            digest.update(np.ascontiguousarray(entry.read(self._obs)).tobytes())
+        return np.frombuffer(digest.digest(), np.uint8).copy()
+
+    def frame(self) -> np.ndarray | None:
+        """What `render` draws, else the first picture that is observed; no side longer than 256 pixels."""
+        if _can_draw(self._env):
+            try:
+                return shrink(self._render())
+            except DependencyNotInstalled:
+                return None
+        images = [entry for entry in self._entries.values() if entry.space.is_image]
+        if not images:
+            return None
+        image = images[0].read(self._obs)
+        return shrink(image if image.shape[2] == 3 else np.repeat(image[..., :1], 3, axis=2))
+
+    def close(self) -> None:
+        if hasattr(self._env, "close"):
+            self._env.close()
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        obs = {key: entry.read(self._obs) for key, entry in self._entries.items()}
+        if self._is_drawn:
+            obs["image"] = self._encode_frame(self._render())
+        return obs
+
+    def _render(self) -> np.ndarray:
+        return np.asarray(self._env.render(), np.uint8)
+
+    def _check_drawing(self, obs: str) -> None:
+        """ValueError where the environment cannot draw itself on this machine."""
+        if not _can_draw(self._env):
+            raise ValueError(
+                f"env.obs={obs}: {self._name} has no picture, and no render_mode rgb_array to draw one; "
+                "use env.obs=auto."
+            )
+        try:
+            reset_seeded(self._env, 0)
+            self._render()
+        except DependencyNotInstalled as error:
+            raise ValueError(f'env.obs={obs}: {self._name}: {error}; pip install ".[gymnasium]"') from error
+
+
+def _can_draw(env: Any) -> bool:
+    """Whether `render` returns a picture; an object that knows no render_mode has no other way to draw."""
+    return getattr(env, "render_mode", PICTURES if hasattr(env, "render") else None) == PICTURES
+
+
+def _is_wanted(obs: str, space: Space) -> bool:
+    return obs in ("auto", "both") or space.is_image == (obs == "vision")
+
+
+@cache
+def say_once(line: str) -> None:
+    """Several environments of one run have the same to say."""
+    print(line, flush=True)

@@ -1,0 +1,59 @@
+"""Pictures of other people's environments as ours: uint8 [h w c], of a size that the networks can halve."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+MULTIPLE = 16  # of the encoder and decoder: four stages of factor 2
+LARGEST = 96  # pixels that are kept where the user names no size
+CHANNELS = (1, 3, 4)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [h w c] -> uint8 [height width c]: each pixel is the mean of the area that it covers."""
+    if image.shape[:2] == (height, width):
+        return image
+    if image.shape[2] == 3:
+        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+    # One by one: Pillow takes a fourth channel for transparency, and weights the others with it.
+    channels = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
+    return np.stack([np.asarray(c.resize((width, height), Image.Resampling.BOX)) for c in channels], axis=-1)
+
+
+def is_picture(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """uint8 of two dimensions, or of three of which the last, else the first, are channels."""
+    return dtype == np.uint8 and (
+        len(shape) == 2 or (len(shape) == 3 and (shape[2] in CHANNELS or shape[0] in CHANNELS))
+    )
+
+
+def channels_last(image: np.ndarray) -> np.ndarray:
+    """Any array that `is_picture` takes, as [h w c]."""
+    if image.ndim == 2:
+        return image[..., None]
+    return image if image.shape[2] in CHANNELS else np.ascontiguousarray(image.transpose(1, 2, 0))
+
+
+def common_size(sizes: list[tuple[int, int]], size: int | None) -> tuple[int, int]:
+    """Height and width for all pictures of an observation, which the encoder stacks on their channels.
+
+    `size` is the user's wish. Without one they get the height and width of the largest, each rounded to a multiple of
+    16; pictures of more than 96 pixels become 64 x 64.
+    """
+    if size is not None:
+        return size, size
+    height, width = (max(axis) for axis in zip(*sizes, strict=True))
+    if max(height, width) > LARGEST:
+        return 64, 64
+    return _rounded(height), _rounded(width)
+
+
+def shrink(image: np.ndarray, largest: int = 256) -> np.ndarray:
+    """A picture for people, no side longer than `largest`."""
+    scale = min(1.0, largest / max(image.shape[:2]))
+    return resize(image, round(image.shape[0] * scale), round(image.shape[1] * scale))
+
+
+def _rounded(pixels: int) -> int:
+    return max(MULTIPLE, (pixels + MULTIPLE // 2) // MULTIPLE * MULTIPLE)

@@ -1,0 +1,57 @@
+"""Modules that not every run needs: packages of an extra, and what the user wrote."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from dreamer.bounds import suggestion
+
+
+def import_package(name: str, extra: str) -> ModuleType:
+    """A package of the extra `extra` in pyproject.toml; ValueError, with the command to install it, where it lacks."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ValueError(f'env={extra} needs the package {name}; pip install ".[{extra}]"') from error
+
+
+def import_own(key: str, name: str) -> ModuleType:
+    """A module of the user's, from the current directory or an installed package; `key` is what asked for it."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"{key} cannot be imported from {os.getcwd()} or an installed package: {error}.") from error
+
+
+def own_class(path: str) -> Any:
+    """What env.class=module.Class names; ValueError where there is no such thing."""
+    module_name, _, name = path.replace(":", ".").rpartition(".")
+    if not module_name:
+        raise ValueError(f"env.class={path} must name a module and a class, such as my_env.{path}.")
+    module = import_own(f"env.class={path}", module_name)
+    if not hasattr(module, name):
+        classes = [word for word, value in vars(module).items() if isinstance(value, type)]
+        hint = suggestion(name, classes) if classes else "it holds no class."
+        raise ValueError(f"env.class={path}: {module_name} has no {name}; {hint}")
+    return getattr(module, name)
+
+
+def check_arguments(function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+    """ValueError where `function` does not take an argument of env.kwargs."""
+    parameters = inspect.signature(function).parameters
+    if any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+        return
+    for name in kwargs:
+        if name not in parameters:
+            raise ValueError(f"env.kwargs.{name} is not an argument here; {suggestion(name, parameters)}")

@@ -1,0 +1,193 @@
+"""From gymnasium's spaces to ours: nested observations flattened by name, actions from [-1, 1] to their bounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from dreamer.config import LOSS_NAMES
+from dreamer.envs.images import channels_last, common_size, is_picture, resize
+from dreamer.types import Space
+
+Path = tuple[str | int, ...]
+UNBOUNDED = 1e10  # what some say of an actuator without limits
+
+
+class Entry(NamedTuple):
+    """One observation key: where it lies in a nested observation, its Space, and how its value becomes an array."""
+
+    path: Path
+    space: Space
+    encode: Callable[[Any], np.ndarray]
+
+    def read(self, obs: Any) -> np.ndarray:
+        for step in self.path:
+            obs = obs[step]
+        return self.encode(obs)
+
+
+class Action(NamedTuple):
+    """The Space of an action, and how one of ours becomes one of theirs."""
+
+    space: Space
+    decode: Callable[[np.ndarray], Any]
+
+
+def observation_entries(space: spaces.Space, size: int | None, owner: str) -> dict[str, Entry]:
+    """Key -> Entry of everything that can be observed; `sensors.left` for what is nested.
+
+    Pictures become uint8 [h w c] of one size (`common_size`). Discrete, MultiDiscrete and MultiBinary become int32
+    [n] counted from 0, all else float32. `owner` is how the user named the environment.
+    """
+    parts = {_name(path, part): (path, part) for path, part in _parts(space, ())}
+    if len(parts) < len(list(_parts(space, ()))):
+        raise ValueError(f"{owner} has two observations of the same name among {', '.join(parts)}.")
+    pictures = {key: _picture_size(part) for key, (_, part) in parts.items() if _is_picture(part)}
+    target = common_size(list(pictures.values()), size) if pictures else (0, 0)
+    return {
+        key: _picture(path, part, *target) if key in pictures else _vector(path, part, f"{owner}: observation {key}")
+        for key, (path, part) in parts.items()
+    }
+
+
+def resized(space: spaces.Space, entries: dict[str, Entry]) -> list[str]:
+    """A line for each picture whose size is not the environment's own."""
+    sizes = {_name(path, part): _picture_size(part) for path, part in _parts(space, ()) if _is_picture(part)}
+    return [
+        f"{key} of {size[0]} x {size[1]} pixels is resized to {entries[key].space.shape[0]} x "
+        f"{entries[key].space.shape[1]}; env.size=... chooses another size"
+        for key, size in sizes.items()
+        if key in entries and entries[key].space.shape[:2] != size
+    ]
+
+
+def action_of(space: spaces.Space, owner: str) -> Action:
+    """Box: float32 [A] in [-1, 1]; Discrete, MultiDiscrete, MultiBinary: int32 [n] counted from 0; a Tuple of one kind:
+    its parts one after another."""
+    if isinstance(space, spaces.Box):
+        return _continuous_action(space)
+    if isinstance(space, spaces.Tuple):
+        return _tuple_action(space, owner)
+    if (counts := _counts(space)) is None:
+        raise ValueError(
+            f"{owner}: action {space} is not understood; it may be Box, Discrete, MultiDiscrete, MultiBinary, or a "
+            "Tuple of one of these kinds."
+        )
+    start, shape, dtype = counts.start, space.shape, space.dtype
+
+    def decode(action: np.ndarray) -> Any:
+        values = (action + start).astype(dtype).reshape(shape)
+        return values[()] if shape == () else values
+
+    return Action(Space((len(counts.classes),), "int32", counts.classes), decode)
+
+
+def finite_bounds(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high of every action entry, float64; [-1, 1] where one of them is missing."""
+    is_bounded = (low > -UNBOUNDED) & (high < UNBOUNDED)
+    return np.where(is_bounded, low, -1.0).astype(np.float64), np.where(is_bounded, high, 1.0).astype(np.float64)
+
+
+def rescale(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """From [-1, 1], clipped, to [low, high], float64."""
+    return low + (np.clip(action, -1.0, 1.0).astype(np.float64) + 1) / 2 * (high - low)
+
+
+class _Counts(NamedTuple):
+    """Choices as we count them: the number of values of each, and what the environment calls the first of them."""
+
+    classes: tuple[int, ...]
+    start: np.ndarray
+
+
+def _counts(space: spaces.Space) -> _Counts | None:
+    if isinstance(space, spaces.Discrete):
+        return _Counts((int(space.n),), np.array([space.start]))
+    if isinstance(space, spaces.MultiDiscrete):
+        return _Counts(tuple(int(n) for n in space.nvec.flat), space.start.reshape(-1))
+    if isinstance(space, spaces.MultiBinary):
+        size = int(np.prod(space.shape))
+        return _Counts((2,) * size, np.zeros(size, np.int64))
+    return None
+
+
+def _parts(space: spaces.Space, path: Path) -> Iterator[tuple[Path, spaces.Space]]:
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from _parts(part, (*path, key))
+    elif isinstance(space, spaces.Tuple):
+        for index, part in enumerate(space.spaces):
+            yield from _parts(part, (*path, index))
+    else:
+        yield path, space
+
+
+def _name(path: Path, space: spaces.Space) -> str:
+    name = ".".join(re.sub(r"[^\w.-]+", "_", str(step)) for step in path)
+    name = name or ("image" if _is_picture(space) else "state")
+    return f"{name}_" if name in LOSS_NAMES else name
+
+
+def _is_picture(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and is_picture(space.shape, space.dtype)
+
+
+def _picture_size(space: spaces.Space) -> tuple[int, int]:
+    assert space.shape is not None
+    height, width, _ = channels_last(np.empty(space.shape, np.uint8)).shape
+    return height, width
+
+
+def _picture(path: Path, space: spaces.Space, height: int, width: int) -> Entry:
+    assert space.shape is not None
+    channels = channels_last(np.empty(space.shape, np.uint8)).shape[2]
+    encode = partial(encode_picture, height=height, width=width)
+    return Entry(path, Space((height, width, channels), "uint8"), encode)
+
+
+def encode_picture(value: Any, height: int, width: int) -> np.ndarray:
+    """What an environment drew, as uint8 [height width c]; a copy, for it may write into its own."""
+    return resize(channels_last(np.array(value, np.uint8)), height, width)
+
+
+def _vector(path: Path, space: spaces.Space, owner: str) -> Entry:
+    if isinstance(space, spaces.Box):
+        return Entry(path, Space(space.shape, "float32"), partial(np.array, dtype=np.float32))
+    if (counts := _counts(space)) is None:
+        raise ValueError(f"{owner} is {space}, which has no fixed shape of numbers; leave it out or wrap it.")
+    start = counts.start
+
+    def encode(value: Any) -> np.ndarray:
+        return (np.asarray(value).reshape(-1) - start).astype(np.int32)
+
+    return Entry(path, Space((len(counts.classes),), "int32", counts.classes), encode)
+
+
+def _continuous_action(space: spaces.Box) -> Action:
+    """An entry without one of its bounds takes [-1, 1], cut off at the bound that it has."""
+    low, high = (bound.reshape(-1) for bound in finite_bounds(space.low, space.high))
+    is_whole = np.issubdtype(space.dtype, np.integer)
+
+    def decode(action: np.ndarray) -> np.ndarray:
+        value = rescale(action, low, high).reshape(space.shape)
+        return np.clip(np.rint(value) if is_whole else value, space.low, space.high).astype(space.dtype)
+
+    return Action(Space((low.size,), "float32"), decode)
+
+
+def _tuple_action(space: spaces.Tuple, owner: str) -> Action:
+    parts = [action_of(part, owner) for part in space.spaces]
+    if len({part.space.dtype for part in parts}) != 1:
+        raise ValueError(f"{owner}: action {space} mixes continuous and discrete parts, which one actor cannot choose.")
+    ends = np.cumsum([part.space.shape[0] for part in parts])[:-1]
+
+    def decode(action: np.ndarray) -> tuple[Any, ...]:
+        return tuple(part.decode(values) for part, values in zip(parts, np.split(action, ends), strict=True))
+
+    classes = tuple(n for part in parts for n in part.space.classes)
+    return Action(Space((sum(part.space.shape[0] for part in parts),), parts[0].space.dtype, classes), decode)
