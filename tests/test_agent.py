@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from tiny import ACTIONS, BOTH, CONTINUOUS, OBSERVATIONS, VECTORS, build_agent, build_batch, has_gradient, model_config, values
+from tiny import (
+    ACTIONS,
+    BOTH,
+    CONTINUOUS,
+    OBSERVATIONS,
+    VECTORS,
+    build_agent,
+    build_batch,
+    has_gradient,
+    model_config,
+    values,
+)
 from torch import Tensor
 
 from dreamer.agent import Agent

@@ -27,7 +27,9 @@ def test_every_option_of_every_group_composes_and_parses(composed, option):
     [("atari100k", 64, 4, 256, 400_000), ("crafter", 64, 1, 512, 1_000_000)],
 )
 @pytest.mark.parametrize("model", ["laptop", "size200m"])
-def test_pixel_experiments_hold_the_authors_settings_for_any_network(composed, name, size, repeat, ratio, max_steps, model):
+def test_pixel_experiments_hold_the_authors_settings_for_any_network(
+    composed, name, size, repeat, ratio, max_steps, model
+):
     config = parse(composed(f"experiment={name}", f"model={model}"))
     env, trainer = config.env, config.trainer
     assert (env.size, env.action_repeat, trainer.train_ratio, trainer.max_steps) == (size, repeat, ratio, max_steps)
@@ -55,9 +57,7 @@ def test_words_that_python_keeps_for_itself_are_keys_and_stay_so_in_what_is_save
     assert not saved.keys() & {"class_", "import_"}
 
 
-@pytest.mark.parametrize(
-    "word", ["env.kwargs.gravity=5", "+env.kwargs.gravity=5", "env.kwargs={gravity: 5}"]
-)
+@pytest.mark.parametrize("word", ["env.kwargs.gravity=5", "+env.kwargs.gravity=5", "env.kwargs={gravity: 5}"])
 def test_arguments_of_an_environment_are_given_one_by_one_or_together(composed, word):
     config = parse(composed("env=gymnasium", "env.id=CartPole-v1", word))
     assert config.env.kwargs == {"gravity": 5} and from_dict(to_dict(config)) == config

@@ -48,7 +48,9 @@ def test_a_file_is_named_for_its_task_and_passes_the_checks(name: str) -> None:
     check_env(config)
 
 
-@pytest.mark.parametrize("name", ["reacher_easy", "humanoid_CMU_stand", "dummy_counter_discrete", "dummy_recall", "memory"])
+@pytest.mark.parametrize(
+    "name", ["reacher_easy", "humanoid_CMU_stand", "dummy_counter_discrete", "dummy_recall", "memory"]
+)
 def test_a_made_environment_runs(name: str) -> None:
     config = load(name)
     config.obs = "proprio"

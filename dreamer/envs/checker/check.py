@@ -27,7 +27,7 @@ PIXEL_STEPS, PIXEL_SHARE = 16, 0.005  # of 255, and of all values: what OpenGL m
 def check(env: Any, num_steps: int, seed: int) -> Report:
     """Play `env` for at least `num_steps` policy steps and three episodes, each cut off after as many.
 
-    Whatever it raises becomes a finding. `seed` decides the seeds of the episodes and the actions.
+    It is closed at last. Whatever it raises becomes a finding. `seed` decides episodes and actions.
     """
     findings, report = Findings(), Report([])
     if missing := [name for name in MEMBERS if not hasattr(env, name)]:
@@ -44,6 +44,7 @@ def check(env: Any, num_steps: int, seed: int) -> Report:
         for action in _extreme_actions(env.action_space):
             findings.attempt(_try_action, driver, action)
         findings.attempt(_play, driver, num_steps, report)
+        findings.attempt(driver.close)
         judge(env.obs_space, report, findings)
     report.findings = list(findings)
     return report

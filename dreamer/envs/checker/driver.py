@@ -57,6 +57,10 @@ class Driver:
             return None
         return frame.copy()
 
+    def close(self) -> None:
+        with self.findings.catching("close raises", "It frees what the environment holds, whatever state that is in."):
+            self.env.close()
+
     def random_action(self) -> np.ndarray:
         space = self.env.action_space
         if space.is_discrete:
