@@ -80,7 +80,7 @@ def job_config(cfg: DictConfig) -> DictConfig:
 
 def script_options(cfg: DictConfig, schema: type[T]) -> T:
     """What a script that takes every key of training takes in addition, checked."""
-    own = OmegaConf.masked_copy(cfg, [item.name for item in fields(schema)])
+    own = OmegaConf.masked_copy(cfg, [item.name for item in fields(schema)])  # pyright: ignore[reportArgumentType]
     options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), own))
     assert isinstance(options, schema)
     check_bounds(options)

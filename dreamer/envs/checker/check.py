@@ -67,7 +67,7 @@ def _compare_episodes(driver: Driver, report: Report) -> None:
             "numbers must come from a generator that reset(seed) makes.",
         )
         return
-    if not is_seed_used:
+    if first[0].obs and not is_seed_used:
         driver.findings.note(
             "seeds",
             f"{len(OTHERS) + 1} seeds give the same episode, over {len(first) - 1} steps.",
@@ -106,8 +106,8 @@ def _difference(left: list[TimeStep], right: list[TimeStep]) -> str | None:
         for name in ("reward", "is_last", "is_terminal"):
             if getattr(one, name) != getattr(two, name):
                 return f"{name} of row {t} is {getattr(one, name)} and {getattr(two, name)}"
-        for key in one.obs.keys() & two.obs.keys():
-            if not _is_equal(one.obs[key], two.obs[key]):
+        for key in one.obs:
+            if key in two.obs and not _is_equal(one.obs[key], two.obs[key]):
                 return f"{key} of row {t} differs"
     return None
 

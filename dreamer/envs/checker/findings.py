@@ -67,7 +67,7 @@ class Findings:
         try:
             yield
         except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)[1:]  # without the line of ours that called
+            frames = traceback.extract_tb(error.__traceback__)[2:]  # without the two that are ours
             lines = [*traceback.format_list(frames), *traceback.format_exception_only(error)]
             told = f"{what}: {type(error).__name__}: {str(error).strip() or 'without a message'}".splitlines()[0]
             last = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else what

@@ -79,7 +79,7 @@ class _Gymnasium:
             self.findings.error(
                 "step returns",
                 f"step returns {_kind(result)}, not (observation, reward, terminated, truncated, info).",
-                "The old Gym returned four. Its `done` is two now: terminated for an end of the task, truncated for a limit.",
+                "Old Gym returned four. Its `done` is now terminated, an end of the task, or truncated, a time limit.",
             )
             raise Stop
         observation, reward, terminated, truncated, info = result
