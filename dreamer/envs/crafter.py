@@ -48,7 +48,7 @@ class Crafter:
             world._chunks[world.chunk_key(creature.pos)].add(creature)
         return image, {}
 
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         image, reward, is_over, info = self._env.step(int(action))
         is_dead = info["discount"] == 0
         return image, float(reward), is_dead, is_over and not is_dead, info

@@ -83,15 +83,22 @@ class Counter:
 
 class Recall:
     """Remember a cue. Row 0 shows one of `num_cues`, then come `delay` blank rows; the action after the last of these
-    must name the cue, for a reward of 1 with the final row, else 0. Earlier actions do nothing. The final row is a true
-    end. Without memory nothing beats a guess: 1 / num_cues on average.
+    must name the cue, for a reward of 1 with the final row, else 0. Earlier actions do nothing; if `is_asked_always`,
+    each of them must name the cue too, for a reward of 1. The final row is a true end. Without memory nothing beats a
+    guess: 1 / num_cues of what can be had, on average.
 
     cue: float32 [num_cues], one-hot or zeros
     image: the cue as one white column out of `num_cues`, or black
     """
 
     def __init__(
-        self, obs: str = "proprio", action_repeat: int = 1, size: int = 16, num_cues: int = 2, delay: int = 3
+        self,
+        obs: str = "proprio",
+        action_repeat: int = 1,
+        size: int = 16,
+        num_cues: int = 2,
+        delay: int = 3,
+        is_asked_always: bool = False,
     ) -> None:
         if delay < 1 or num_cues < 2:
             raise ValueError(f"env.kwargs: delay={delay} must be at least 1, and num_cues={num_cues} at least 2.")
@@ -101,6 +108,7 @@ class Recall:
         self._size = size
         self._num_cues = num_cues
         self._delay = delay
+        self._first_question = 1 if is_asked_always else delay + 1  # the row whose reward judges the action before it
         self._cue, self._index = 0, delay + 1  # as after an episode: `reset` comes next
 
     def reset(self, seed: int) -> TimeStep:
@@ -111,7 +119,7 @@ class Recall:
         _check(action, self.action_space)
         assert self._index <= self._delay, "reset comes first, and again after is_last"
         self._index += 1
-        is_right = self._index > self._delay and int(action[0]) == self._cue
+        is_right = self._index >= self._first_question and int(action[0]) == self._cue
         return self._row(reward=float(is_right))
 
     def _row(self, reward: float) -> TimeStep:

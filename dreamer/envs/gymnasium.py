@@ -31,8 +31,7 @@ def make(config: EnvConfig) -> Gymnasium:
     for variable, value in WITHOUT_A_SCREEN.items():
         os.environ.setdefault(variable, value)
     try:
-        creator = load_env_creator(_spec(config.id).entry_point)  # pyright: ignore[reportArgumentType]
-        kwargs = {**picture_mode(creator), **config.kwargs}
+        kwargs = {**picture_mode(_creator(config.id)), **config.kwargs}
         env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
     except (Error, ImportError) as error:
         raise ValueError(f"{name}: {str(error).splitlines()[0]}") from error
@@ -44,23 +43,25 @@ def check(config: EnvConfig) -> None:
     if config.import_:
         import_own(f"env.import={config.import_}", config.import_)
     assert config.id is not None
-    if (entry_point := _spec(config.id).entry_point) is None:
-        return
-    try:
-        check_arguments(load_env_creator(entry_point), config.kwargs)
-    except ImportError as error:
-        raise ValueError(f"env.id={config.id}: {error}.") from error
+    check_arguments(_creator(config.id), config.kwargs)
 
 
-def _spec(name: str) -> Any:
+def _creator(name: str) -> Any:
+    """What makes the environment of this id: a class, or a function."""
     try:
-        return gymnasium.spec(name)
+        entry_point = gymnasium.spec(name).entry_point
     except (Error, ImportError) as error:
         similar = nearest(name, gymnasium.registry)
         hint = (
             f"did you mean {' or '.join(similar)}?" if similar else "env.import=my_module first imports what adds it."
         )
         raise ValueError(f"env.id={name} is not known to gymnasium {gymnasium.__version__}; {hint}") from error
+    if entry_point is None:
+        raise ValueError(f"env.id={name} is registered for many environments at once only, which cannot be used here.")
+    try:
+        return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    except ImportError as error:
+        raise ValueError(f"env.id={name}: {str(error).splitlines()[0]}") from error
 
 
 def picture_mode(creator: Any) -> dict[str, str]:

@@ -64,6 +64,15 @@ def test_recall_pays_the_cue_and_only_row_zero_shows_it(obs: str) -> None:
     assert len(set(shown.values())) == len(shown) == 4
 
 
+def test_recall_that_is_asked_always_pays_for_every_right_answer() -> None:
+    env = Recall(num_cues=2, delay=3, is_asked_always=True)
+    for seed in range(10):
+        cue = int(env.reset(seed).obs["cue"].argmax())
+        rows = [env.step(np.array([answer], np.int32)) for answer in (cue, 1 - cue, cue, cue)]
+        assert [row.reward for row in rows] == [1, 0, 1, 1]
+        assert [row.is_last for row in rows] == [False, False, False, True]
+
+
 def test_recall_without_memory_scores_as_a_guess() -> None:
     env = Recall(num_cues=2, delay=1)
     total = 0.0

@@ -127,6 +127,24 @@ def test_discrete_actions_and_several_environments_train(tiny, tmp_path, run_dir
     assert all(not value.equal(first[name]) for name, value in training.agent.state_dict().items())
 
 
+def test_two_cameras_of_an_own_class_are_predicted_and_its_episodes_filmed(tiny, tmp_path, run_directory):
+    prepare(tiny(f"run_dir={tmp_path / 'run'}", "env=custom", "env.class=robots.Arm")).fit()
+    events = run_directory(tmp_path / "run").events
+    keys = ("cameras.left", "cameras.right", "pose", "time")
+    for key in keys:
+        assert all(math.isfinite(event.value) for event in events.Scalars(f"loss/{key}"))
+    assert {"open_loop/cameras.left", "open_loop/cameras.right", "eval/episode"} == set(events.Tags()["images"])
+
+
+def test_pictures_that_do_not_fit_the_networks_are_refused_once_their_size_is_known(tiny, tmp_path):
+    words = ("env=custom", "env.class=robots.Arm", "model.encoder.mults=[1,1,1,1,1]")
+    with pytest.raises(
+        ValueError, match=r"^cameras.left of 80 x 80 pixels must be a multiple of 32, .* env.size=64 or 96"
+    ):
+        prepare(tiny(f"run_dir={tmp_path / 'run'}", *words))
+    assert not (tmp_path / "run").exists()
+
+
 def test_csv_logger_writes_the_same_numbers(tiny, tmp_path):
     prepare(tiny(f"run_dir={tmp_path / 'run'}", "env=dummy_counter", "logger=csv", "trainer.video_every=0")).fit()
     (file,) = (tmp_path / "run").rglob("metrics.csv")

@@ -13,6 +13,7 @@ from dreamer.training.checkpoint import find_resume, read_checkpoint
 from dreamer.training.run import prepare
 
 COUNTER = ("env=dummy_counter", "env.obs=both", "trainer.video_every=0")
+CLASS = ("env=custom", "trainer.video_every=0")
 CARTPOLE = (
     "env=cartpole_balance", "env.obs=proprio", "trainer.collect_steps=200", "trainer.train_ratio=2",
     "trainer.eval_every=800", "trainer.video_every=0",
@@ -47,6 +48,12 @@ def differing(one: object, other: object, name: str = "") -> list[str]:
         pytest.param((*CARTPOLE, "trainer.overlap=true"), (1500, 2600), id="cartpole_beside_updates"),
         pytest.param(("env=dummy_recall", "trainer.video_every=0"), (500, 900), id="recall"),
         pytest.param(CARTPOLE, (1500, 2600), id="cartpole"),
+        # Other people's environments; the first stop of each lies inside an episode.
+        pytest.param((*CLASS, "env.class=robots.Arm"), (500, 900), id="cameras_and_vectors_of_gymnasium"),
+        pytest.param((*CLASS, "env.class=robots.Walker"), (500, 900), id="dm_env"),
+        pytest.param(("env=gymnasium", "env.id=CartPole-v1", "trainer.video_every=0"), (500, 900), id="registered"),
+        pytest.param(("env=atari", "env.kwargs.length=300", "trainer.video_every=0"), (500, 900), id="atari"),
+        pytest.param(("env=crafter", "env.kwargs.length=70", "trainer.video_every=0"), (500, 900), id="crafter"),
     ],
 )
 def test_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, tmp_path, run_directory, words, stops):
