@@ -223,10 +223,7 @@ CLASSES = {
     OnAndOn: ("warning", "a step after the end is not refused"),
     Vague: ("error", "frame() returns float64 [16, 16, 3]"),
     Hanging: ("error", "close raises: OSError: the port is gone"),
-    Replayed: (
-        "warning",
-        "after 6 steps advance has (reward, is_first, is_last, is_terminal) (-1.0, False, True, True)",
-    ),
+    Replayed: ("warning", "is_terminal) (-1.0, False, False, False) where step gave ("),
     Deaf: ("error", "the environment has no obs_space, action_space, env_steps_per_action, step, frame, close"),
     Flat: ("error", "obs_space['depth'] is uint8 [16, 16], which is no picture"),
 }

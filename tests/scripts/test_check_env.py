@@ -70,9 +70,7 @@ def test_a_sound_environment_is_described_and_drawn(check_env_py, tmp_path):
 def test_what_is_wrong_is_told_and_fails(check_env_py, tmp_path):
     result = check_env_py("env=custom", "env.class=my_env.Dazzled", "steps=20")
     assert result.returncode == 1, result.stderr
-    assert (
-        "error    the observation is float64, but its space promises uint8. (episode 0, step 1, and " in result.stdout
-    )
+    assert "error    the observation is float64, but its space promises uint8 (episode 0, step 1, and " in result.stdout
     assert "Give (255 * picture).astype(np.uint8)." in result.stdout
     assert result.stdout.splitlines()[-1] == "1 error, 0 warnings, 0 notes: mend the errors first."
     result = check_env_py("env=custom", "env.class=my_env.Robot", "env.kwargs.power=0", "out=null")

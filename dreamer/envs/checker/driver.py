@@ -20,7 +20,7 @@ class Driver:
 
     def __init__(self, env: Env, seed: int, findings: Findings) -> None:
         self.env, self.seed, self.findings = env, seed, findings
-        self.seconds = 0.0  # inside the environment
+        self.seconds: list[float] = []  # of every reset, step and advance, inside the environment
         self.obs: dict[str, np.ndarray] = {}  # of the current row, what is as promised
         self.is_reward_sound = True  # of the current row
         self.random = np.random.default_rng(seed)
@@ -47,6 +47,7 @@ class Driver:
 
     def advance(self, action: np.ndarray) -> TimeStep:
         assert isinstance(self.env, Replayable)
+        self._step += 1
         why = "It must do what `step` does, and leave the observation empty."
         return self._timed("advance raises", why, self.env.advance, action.copy())
 
@@ -91,7 +92,7 @@ class Driver:
         start = time.perf_counter()
         with self.findings.catching(failing, why):
             row = call(argument)
-        self.seconds += time.perf_counter() - start
+        self.seconds.append(time.perf_counter() - start)
         return row
 
     def _check_kept(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 """It cannot be trained on, or would learn something else; something is lost with it; worth a look, may be as meant."""
+WIDTH = 100  # of an explanation as it is printed
 
 
 @dataclass
@@ -28,9 +30,10 @@ class Finding:
     trace: str = ""
 
     def __str__(self) -> str:
-        often = f", and {self.times - 1} times more" if self.times > 1 else ""
-        head = f"{self.level:8} {self.what}{f' ({self.place}{often})' if self.place else ''}"
-        return "\n".join([head, *_indented(self.why), *_indented(self.trace)])
+        often = f", and {self.times - 1:,} times more" if self.times > 1 else ""
+        what = f"{self.what.removesuffix('.')} ({self.place}{often})" if self.place else self.what
+        lines = [*textwrap.wrap(self.why, WIDTH), *self.trace.splitlines()]
+        return "\n".join([f"{self.level:8} {what}", *(f"{'':8} {line}" for line in lines)])
 
 
 class Stop(Exception):
@@ -91,7 +94,3 @@ class Findings:
             pass
         finally:
             self.place = ""
-
-
-def _indented(text: str) -> list[str]:
-    return [f"{'':8} {line}".rstrip() for line in text.splitlines()]
