@@ -7,8 +7,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -19,9 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from dreamer.config import Config
+from dreamer.bounds import check_bounds
+from dreamer.config import Config, parse
 from dreamer.typos import NAMELESS_OPTION, describe
 
+T = TypeVar("T")
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -73,6 +76,20 @@ def job_config(cfg: DictConfig) -> DictConfig:
     if hydra.mode == RunMode.MULTIRUN:
         return OmegaConf.merge(cfg, {"run_dir": hydra.runtime.output_dir})  # pyright: ignore[reportReturnType]
     return cfg
+
+
+def script_options(cfg: DictConfig, schema: type[T]) -> T:
+    """What a script that takes every key of training takes in addition, checked."""
+    own = OmegaConf.masked_copy(cfg, [item.name for item in fields(schema)])  # pyright: ignore[reportArgumentType]
+    options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), own))
+    assert isinstance(options, schema)
+    check_bounds(options)
+    return options
+
+
+def training_config(cfg: DictConfig) -> Config:
+    """The keys of training among those of such a script."""
+    return parse(OmegaConf.masked_copy(cfg, [item.name for item in fields(Config)]))
 
 
 class KeepError(Callback):

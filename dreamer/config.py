@@ -268,9 +268,12 @@ class Config:
         return max(policy_steps, 0) * self.trainer.train_ratio / (self.batch_size * self.batch_length)
 
 
-def register() -> None:
-    """Make known to Hydra `schema`, with which conf/config.yaml begins, and the resolver `file_name`."""
-    schema = OmegaConf.structured(keys_as_typed())
+def register(keys: type[Config] | None = None) -> None:
+    """Make known to Hydra `schema`, with which conf/config.yaml begins, and the resolver `file_name`.
+
+    `keys`: Config, or a class derived from it with keys of a script beside those of training.
+    """
+    schema = OmegaConf.structured(keys_as_typed(keys or Config))
     OmegaConf.set_struct(schema.env.kwargs, False)  # whose keys are the user's own
     ConfigStore.instance().store(name="schema", node=schema)
     OmegaConf.register_new_resolver("file_name", file_name, replace=True)
@@ -281,8 +284,8 @@ def file_name(text: str | None) -> str:
     return re.sub(r"[^\w.-]+", "_", str(text))
 
 
-def keys_as_typed() -> type:
-    """Config with the keys as the user types them: a schema for OmegaConf, which nobody makes an object of.
+def keys_as_typed(keys: type[Config]) -> type:
+    """`keys` with the keys as the user types them: a schema for OmegaConf, which nobody makes an object of.
 
     `env.import` and `env.class` cannot be attributes, so this block of the schema has no code but its fields.
     """
@@ -293,7 +296,7 @@ def keys_as_typed() -> type:
         body[typed(item.name)] = item.default if has_value else field(default_factory=cast(Any, item.default_factory))
     env = dataclass(init=False, repr=False, eq=False)(type("EnvKeys", (), body))
     return make_dataclass(
-        "Keys", [("env", env, field(default_factory=lambda: OmegaConf.structured(env)))], bases=(Config,)
+        "Keys", [("env", env, field(default_factory=lambda: OmegaConf.structured(env)))], bases=(keys,)
     )
 
 
@@ -302,7 +305,7 @@ def parse(cfg: DictConfig) -> Config:
 
     Merged once more into the schema, which refuses what `+key=value` added and restores what `~key` took away.
     """
-    merged = OmegaConf.merge(OmegaConf.structured(keys_as_typed()), OmegaConf.to_container(cfg))
+    merged = OmegaConf.merge(OmegaConf.structured(keys_as_typed(Config)), OmegaConf.to_container(cfg))
     for key, value in flat(cast(dict[str, Any], OmegaConf.to_container(merged))).items():
         if value in (MISSING, "") and not key.startswith("env.kwargs."):
             raise ValueError(f"{key} has no value; give {key}=... on the command line or in a YAML file.")

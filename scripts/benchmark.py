@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
 from hydra import compose
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from dreamer.bounds import bounded, check_bounds, one_of, whole
-from dreamer.cli import refusing_bad_input, run
-from dreamer.config import Config, parse
+from dreamer.bounds import bounded, one_of, whole
+from dreamer.cli import refusing_bad_input, run, script_options, training_config
+from dreamer.config import Config, register
 
 PARTS = ("update", "policy", "replay", "render", "end_to_end")
 ROWS = {
@@ -51,7 +50,7 @@ class BenchmarkConfig(Options, Config):
     """What the command line takes: the options above, and every key of training."""
 
 
-ConfigStore.instance().store(name="schema", node=BenchmarkConfig)
+register(BenchmarkConfig)
 
 
 def standard_rows(is_quick: bool) -> dict[str, Config] | None:
@@ -63,17 +62,10 @@ def standard_rows(is_quick: bool) -> dict[str, Config] | None:
     return {name: training_config(compose("config", [*ROWS[name], *typed])) for name in names}
 
 
-def training_config(cfg: DictConfig) -> Config:
-    return parse(OmegaConf.masked_copy(cfg, [item.name for item in fields(Config)]))
-
-
 @hydra.main(version_base=None, config_path="../conf", config_name="benchmark")
 def main(cfg: DictConfig) -> None:
     with refusing_bad_input():
-        own = OmegaConf.masked_copy(cfg, [item.name for item in fields(Options)])
-        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Options), own))
-        assert isinstance(options, Options)
-        check_bounds(options)
+        options = script_options(cfg, Options)
         if options.json and not Path(options.json).parent.is_dir():
             raise ValueError(f"json={options.json}: the directory {Path(options.json).parent} does not exist.")
         config, rows = training_config(cfg), standard_rows(options.quick)

@@ -99,6 +99,11 @@ class Gymnasium:
         for line in resized(env.observation_space, self._entries):
             say_once(f"{name}: {line}.")
 
+    @property
+    def raw(self) -> Any:
+        """The environment around which this is."""
+        return self._env
+
     def reset(self, seed: int) -> TimeStep:
         self._obs, _ = reset_seeded(self._env, seed)
         self._is_running = True

@@ -112,6 +112,7 @@ def test_spaces_are_those_of_the_environment(tiny, env, obs):
         (["seconds=0"], "seconds=0.0 must be above 0."),
         (["quick=maybe"], "quick=maybe must be true or false."),
         (["model=size2"], "unknown model 'size2'"),
+        (["env=custom", "env.class=nowhere.Robot"], "env.class=nowhere.Robot cannot be imported from "),
         (["model.rssm.blocks=7"], "model.rssm.deter=512 must be a multiple of model.rssm.blocks=7"),
         (["json=nowhere/out.json"], "json=nowhere/out.json: the directory nowhere does not exist."),
     ],

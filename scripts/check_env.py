@@ -1,0 +1,99 @@
+"""Check an environment: python scripts/check_env.py env=<task> [steps=1000] [out=check_env.png] [key=value ...]
+
+Plays it with random actions and prints what it saw and what is wrong. The exit status is 1 if there was an error.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig
+
+from dreamer.bounds import bounded, whole
+from dreamer.cli import refusing_bad_input, run, script_options, training_config
+from dreamer.config import Config, register
+
+if TYPE_CHECKING:
+    from dreamer.envs.spec import Env
+
+
+@dataclass
+class Options:
+    steps: int | float = bounded(1000, low=1, is_whole=True)
+    out: str | None = "check_env.png"
+
+    def __post_init__(self) -> None:
+        self.steps = whole(self.steps)
+
+
+@dataclass
+class CheckEnvConfig(Options, Config):
+    """What the command line takes: the options above, and every key of training."""
+
+
+register(CheckEnvConfig)
+
+
+def check_out(out: str | None) -> None:
+    """ValueError where the sheet cannot be written."""
+    if out is None:
+        return
+    if Path(out).suffix.lower() != ".png":
+        raise ValueError(f"out={out} must end in .png.")
+    if not Path(out).parent.is_dir():
+        raise ValueError(f"out={out}: the directory {Path(out).parent} does not exist.")
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="check_env")
+def main(cfg: DictConfig) -> None:
+    with refusing_bad_input():
+        options, config = script_options(cfg, Options), training_config(cfg)
+        check_out(options.out)
+
+        from dreamer.envs.checker.examine import build, examine  # torch, which types.py needs, takes seconds to import
+        from dreamer.envs.checker.table import aligned, describe, summary
+
+        env = build(config.env)
+    lines = {"env": f"{config.env.name}, {config.env.obs}, action repeat {config.env.action_repeat}"}
+    if isinstance(env, list):
+        findings = env
+    else:
+        report = examine(env, int(options.steps), config.seed)
+        findings = report.findings
+        lines |= {**describe(env, report), "replay": describe_replay(config, env)}
+        if options.out and report.frames:
+            write_sheet(options.out, report.frames)
+            lines["frames"] = options.out
+    print(aligned(lines))
+    for finding in findings:
+        print(f"\n{finding}")
+    is_sound = all(finding.level != "error" for finding in findings)
+    print(f"\n{summary(findings)}: {'fine' if is_sound else 'mend the errors first'}.")
+    sys.exit(0 if is_sound else 1)
+
+
+def describe_replay(config: Config, env: Env) -> str:
+    """What the rows of this environment take, with the latents of the chosen model."""
+    from dreamer.data.storage import columns_of, nbytes_of
+
+    columns = columns_of(env.obs_space, env.action_space, config.model.rssm.deter, config.model.rssm.stoch)
+    capacity = int(config.replay.capacity)
+    size = f"{nbytes_of(columns, 1):,} bytes a step, {nbytes_of(columns, capacity) / 1e9:.2f} GB in all"
+    return f"{size} with replay.capacity={capacity} and model={config.model.name}"
+
+
+def write_sheet(out: str, frames: list[np.ndarray]) -> None:
+    from PIL import Image
+
+    from dreamer.envs.checker.table import sheet_of
+
+    Image.fromarray(sheet_of(frames)).save(out)
+
+
+if __name__ == "__main__":
+    run(main, CheckEnvConfig)
