@@ -29,6 +29,7 @@ class EnvConfig:
     camera: int = bounded(0, low=-1)  # -1: the free camera
     render: str = one_of("near", "reference", "lossless", "near2", "fast")  # how pictures are drawn: docs/rendering.md
     num_envs: int = bounded(1, low=1)
+    workers: str = one_of("serial", "process")  # environments step in turn | at once, each in a process of its own
 
     @property
     def uses_pixels(self) -> bool:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 from dreamer.bounds import nearest
 from dreamer.config import EnvConfig
 from dreamer.envs import dmc, dummy, rendering
+from dreamer.envs.process import ProcessVector
 from dreamer.envs.spec import Env
+from dreamer.envs.vector import SerialVector, Vector
 from dreamer.envs.wrappers import EpisodeJournal
 
 SUITES = ("dmc", "dummy")
+
+
+def make_envs(config: EnvConfig) -> Vector:
+    """All num_envs environments that `config` names, in this process or each in its own."""
+    check_env(config)
+    makers = [partial(make_env, config)] * config.num_envs
+    return ProcessVector(makers) if config.workers == "process" else SerialVector([make() for make in makers])
 
 
 def make_env(config: EnvConfig) -> EpisodeJournal:
