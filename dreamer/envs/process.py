@@ -32,9 +32,8 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 class ProcessVector:
     """A process for each of `makers`, which build the environments there. A `Vector`, like `SerialVector`.
 
-    They start in parallel, in fresh interpreters ("spawn", the one way that all systems have and that OpenGL and threads
-    allow), so makers must pickle. Raises what a maker raised: ValueError with its message, else RuntimeError with its
-    traceback.
+    They start in parallel, in fresh interpreters (threads and OpenGL bear no fork, and Windows has none), so makers must
+    pickle. Raises what a maker raised: ValueError with its message, else RuntimeError with its traceback.
     """
 
     def __init__(self, makers: Sequence[Callable[[], EpisodeJournal]]) -> None:
@@ -87,7 +86,7 @@ class ProcessVector:
             return Death(death.reason)
 
     def _replace(self, index: int, death: WorkerDied) -> None:
-        """Another process for environment `index`. RuntimeError with what the last one raised, where all of them die."""
+        """Another process for environment `index`. RuntimeError, and what it raised, if that keeps dying."""
         worker = self._workers[index]
         while True:
             worker.num_deaths = 1 if worker.num_calm >= CALM_STEPS else worker.num_deaths + 1

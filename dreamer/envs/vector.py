@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Death(NamedTuple):
     reason: str
 
 
+@runtime_checkable
 class Vector(Protocol):
     """The environments of a run, all of one task, numbered from 0, each with the journal of its unfinished episode.
 
