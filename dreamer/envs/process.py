@@ -32,8 +32,8 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 class ProcessVector:
     """A process for each of `makers`, which build the environments there. A `Vector`, like `SerialVector`.
 
-    They start in parallel, in fresh interpreters: threads and OpenGL bear no fork, and Windows has none. So makers must be
-    of a kind that pickle takes. Raises what a maker raised: ValueError with its message, else RuntimeError with its
+    They start in parallel, in fresh interpreters: threads and OpenGL bear no fork, and Windows has none. So makers must
+    be of a kind that pickle takes. Raises what a maker raised: ValueError with its message, else RuntimeError with its
     traceback.
     """
 
