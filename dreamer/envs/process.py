@@ -75,8 +75,8 @@ class ProcessVector:
         try:
             return worker.begin()
         except WorkerDied as death:
-            if death.is_user_error:
-                raise ValueError(death.message) from None
+            if death.failure is not None and death.failure.is_user_error:
+                raise ValueError(death.failure.message) from None
             raise RuntimeError(f"Environment {index} could not be built: {death.report}") from None
 
     def _row(self, index: int) -> TimeStep | Death:
@@ -111,14 +111,6 @@ class WorkerDied(Exception):
     def __init__(self, exit_code: int | None, failure: Failure | None) -> None:
         super().__init__(exit_code, failure)
         self.exit_code, self.failure = exit_code, failure
-
-    @property
-    def is_user_error(self) -> bool:
-        return self.failure is not None and self.failure.name == "ValueError"
-
-    @property
-    def message(self) -> str:
-        return self.failure.message if self.failure else self.reason
 
     @property
     def reason(self) -> str:

@@ -29,8 +29,12 @@ class Spaces(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """The last answer of a worker: what its environment raised, in words, since not every exception can be sent."""
+    """The last answer of a worker: what its environment raised, in words, since not every exception can be sent.
 
+    is_user_error: whether it is a ValueError, by which the user is told what to mend
+    """
+
+    is_user_error: bool
     name: str
     message: str
     traceback: str
@@ -79,7 +83,9 @@ def serve(connection: Connection, make: Callable[[], EpisodeJournal], probe: ren
         env.close()
     except Exception as error:
         with suppress(OSError):
-            connection.send(Failure(type(error).__name__, str(error), traceback.format_exc()))
+            connection.send(
+                Failure(isinstance(error, ValueError), type(error).__name__, str(error), traceback.format_exc())
+            )
 
 
 def _next(connection: Connection) -> tuple[Any, ...] | None:
