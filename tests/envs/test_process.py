@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.shared_memory import SharedMemory
@@ -41,6 +42,22 @@ class Falls(Counter):
         return super().step(action)
 
 
+class Meets(Counter):
+    """A step ends once two of them have begun theirs."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__("both")
+        self.place = place
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        (self.place / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(self.place.iterdir())) < 2:
+            assert time.monotonic() < deadline, "nobody came"
+            time.sleep(0.01)
+        return super().step(action)
+
+
 class Witness(Counter):
     """Tells what its process is like: `counter` is (torch is loaded, threads of OpenMP)."""
 
@@ -52,6 +69,10 @@ class Witness(Counter):
 
 def falling(marker: Path, again: bool) -> EpisodeJournal:
     return EpisodeJournal(Falls(marker, again))
+
+
+def meeting(place: Path) -> EpisodeJournal:
+    return EpisodeJournal(Meets(place))
 
 
 def counting() -> EpisodeJournal:
@@ -156,6 +177,12 @@ def test_answer_on_rendering_is_taken_over_from_the_process_that_starts_another(
     told = rendering.Probe(None, ("egl (was not asked)",), "")
     rendering.adopt(told)
     assert rendering.probe_renderers() is rendering.known_probe() is told
+
+
+def test_environments_step_at_the_same_time(start: Callable[..., ProcessVector], tmp_path: Path) -> None:
+    envs = start(*[partial(meeting, tmp_path)] * 2)
+    rows_of(envs, [[1, 2]])
+    assert [row.reward for row in rows_of(envs, [[ACTION, ACTION]])[0]] == [1, 1]
 
 
 def test_one_environment_may_move_while_the_others_wait(start: Callable[..., ProcessVector]) -> None:
