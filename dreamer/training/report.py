@@ -96,7 +96,7 @@ def describe_run(
     """What a run will do, in the units of the configuration."""
     trainer, repeat = config.trainer, config.env.action_repeat
     how = f"{device}, {precision}, {threads} CPU threads, {'compiled' if compile else 'not compiled'}"
-    where_envs = "at once, each in a process of its own" if config.env.workers == "process" else "in turn"
+    place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
     overlap = (
@@ -108,7 +108,7 @@ def describe_run(
     return "\n".join(
         [
             f"run_dir      {config.run_dir}",
-            f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} {where_envs}, seed {config.seed}",
+            f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} {place}, seed {config.seed}",
             f"model        {config.model.name}; {how}",
             f"overlap      {overlap}",
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
