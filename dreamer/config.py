@@ -56,6 +56,7 @@ class EnvConfig:
     import_: str | None = None  # typed env.import: a module of the user's, imported first
     kwargs: dict[str, Any] = field(default_factory=dict)  # for whatever makes the environment
     num_envs: int = bounded(1, low=1)
+    workers: str = one_of("serial", "process")  # environments step in turn | at once, each in a process of its own
 
     @property
     def uses_pixels(self) -> bool:

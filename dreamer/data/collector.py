@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from dreamer.data.replay import Replay
-from dreamer.data.stepper import Episode, Rows, Stepper
-from dreamer.envs.wrappers import EpisodeJournal
+from dreamer.data.stepper import Episode, Restart, Rows, Stepper
+from dreamer.envs.vector import Vector
 from dreamer.types import Policy
 
 T = TypeVar("T")
@@ -30,16 +30,16 @@ class Collector:
 
     def __init__(
         self,
-        envs: Sequence[EpisodeJournal],
+        envs: Vector,
         policy: Policy,
         replay: Replay,
         collect_steps: int,
         seed: int,
         overlap: bool = False,
     ) -> None:
-        assert len(envs) == replay.num_streams, (len(envs), replay.num_streams)
+        assert envs.num_envs == replay.num_streams, (envs.num_envs, replay.num_streams)
         self.policy, self.replay, self.collect_steps, self.overlap = policy, replay, collect_steps, overlap
-        self.num_envs, self.env_steps_per_action = len(envs), envs[0].env_steps_per_action
+        self.num_envs, self.env_steps_per_action = envs.num_envs, envs.env_steps_per_action
         self.policy_steps, self.env_steps = 0, 0
         self._stepper = Stepper(envs, policy, collect_steps, seed)
         self._waiting: list[dict[str, np.ndarray]] = []  # columns of policy steps that are counted, but not stored
@@ -69,6 +69,8 @@ class Collector:
             return
         acting, self._acting = self._acting, None
         for rows in acting.result():
+            for restart in rows.restarts:
+                self._tell(restart)
             self.policy_steps, self.env_steps = rows.policy_steps, rows.env_steps
             self._episodes += rows.episodes
             self._waiting.append(rows.columns)
@@ -120,6 +122,13 @@ class Collector:
         for index in broken:
             self._end_episode(index)
             print(f"Environment {index} did not replay its unfinished episode identically: it ends here, truncated.")
+
+    def _tell(self, restart: Restart) -> None:
+        """Of a process that was replaced. What it leaves in replay ends before the row that comes next."""
+        if restart.is_cut:
+            self._end_episode(restart.index)
+        ending = "its episode ends here, truncated." if restart.is_cut else "it was between two episodes."
+        print(f"Environment {restart.index} died ({restart.reason}) and was started again: {ending}", flush=True)
 
     def _end_episode(self, index: int) -> None:
         """Mark the newest row of an environment as the last of its episode."""

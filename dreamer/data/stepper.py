@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.seeding import episode_seed
-from dreamer.envs.wrappers import EpisodeJournal
+from dreamer.envs.vector import Death, Move, Vector
 from dreamer.types import Policy, TimeStep
 
 
@@ -21,16 +20,29 @@ class Episode(NamedTuple):
     length: int
 
 
+class Restart(NamedTuple):
+    """Of an environment whose process died: its newest row begins an episode.
+
+    is_cut: whether an episode was running; the row before is its last then.
+    """
+
+    index: int
+    reason: str
+    is_cut: bool
+
+
 class Rows(NamedTuple):
     """One policy step: a row of every environment, and how far the run is with it.
 
-    columns: key -> [N ...], an entry for every column of replay; episodes: those that ended with these rows.
+    columns: key -> [N ...], an entry for every column of replay; episodes: those that ended with these rows;
+    restarts: of environments, between the rows before and these.
     """
 
     columns: dict[str, np.ndarray]
     policy_steps: int
     env_steps: int
     episodes: list[Episode]
+    restarts: list[Restart]
 
 
 class Stepper:
@@ -45,22 +57,23 @@ class Stepper:
     env_steps counts simulator control steps, so a row of a reset adds nothing; the authors count it.
     """
 
-    def __init__(self, envs: Sequence[EpisodeJournal], policy: Policy, collect_steps: int, seed: int) -> None:
-        self.envs, self.policy = list(envs), policy
+    def __init__(self, envs: Vector, policy: Policy, collect_steps: int, seed: int) -> None:
+        self.envs, self.policy, num_envs = envs, policy, envs.num_envs
         self.collect_steps, self.seed = collect_steps, seed
         self.policy_steps, self.env_steps = 0, 0
-        self._action_space = envs[0].action_space
+        self._action_space = envs.action_space
         self._random = np.random.default_rng(seed)
-        self._latent = policy.initial(len(envs))
-        self._action = np.zeros((len(envs), *self._action_space.shape), self._action_space.dtype)
-        self._needs_reset = [True] * len(envs)
-        self._num_resets = [0] * len(envs)
-        self._ret, self._length = [0.0] * len(envs), [0] * len(envs)
+        self._latent = policy.initial(num_envs)
+        self._action = np.zeros((num_envs, *self._action_space.shape), self._action_space.dtype)
+        self._needs_reset = [True] * num_envs
+        self._num_resets = [0] * num_envs
+        self._ret, self._length = [0.0] * num_envs, [0] * num_envs
         self._episodes: list[Episode] = []
+        self._restarts: list[Restart] = []
 
     def step(self) -> Rows:
         """One row for every environment."""
-        steps = [self._advance(index) for index in range(len(self.envs))]
+        steps = self._advance()
         obs = {key: np.stack([step.obs[key] for step in steps]) for key in steps[0].obs}
         is_first = np.array([step.is_first for step in steps])
         is_last = np.array([step.is_last for step in steps])
@@ -80,11 +93,11 @@ class Stepper:
             **latent,
         }
         episodes, self._episodes = self._episodes, []
-        return Rows(columns, self.policy_steps, self.env_steps, episodes)
+        restarts, self._restarts = self._restarts, []
+        return Rows(columns, self.policy_steps, self.env_steps, episodes, restarts)
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
+        self.envs.close()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -98,7 +111,7 @@ class Stepper:
             "num_resets": list(self._num_resets),
             "ret": list(self._ret),
             "length": list(self._length),
-            "envs": [env.state_dict() for env in self.envs],
+            "envs": self.envs.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[int]:
@@ -112,30 +125,43 @@ class Stepper:
         self._latent, self._action = dict(state["latent"]), state["action"]
         self._needs_reset, self._num_resets = list(state["needs_reset"]), list(state["num_resets"])
         self._ret, self._length = list(state["ret"]), list(state["length"])
-        resumed = [env.load_state_dict(saved) for env, saved in zip(self.envs, state["envs"], strict=True)]
-        broken = [index for index, (_, is_exact) in enumerate(resumed) if not is_exact]
+        broken = [index for index, is_exact in enumerate(self.envs.load_state_dict(state["envs"])) if not is_exact]
         for index in broken:
             self._needs_reset[index] = True
         return broken
 
-    def _advance(self, index: int) -> TimeStep:
-        env = self.envs[index]
+    def _advance(self) -> list[TimeStep]:
+        """A row of every environment; where a process died, the first one of another episode."""
+        rows: dict[int, TimeStep] = {}
+        while missing := [index for index in range(self.envs.num_envs) if index not in rows]:
+            for index, row in self.envs.step({index: self._move(index) for index in missing}).items():
+                if isinstance(row, Death):
+                    self._restarts.append(Restart(index, row.reason, is_cut=not self._needs_reset[index]))
+                    self._needs_reset[index] = True
+                else:
+                    self._count(index, row)
+                    rows[index] = row
+        return [rows[index] for index in range(self.envs.num_envs)]
+
+    def _move(self, index: int) -> Move:
+        if not self._needs_reset[index]:
+            return self._action[index]
+        self._num_resets[index] += 1
+        return episode_seed(self.seed, index, self._num_resets[index] - 1)
+
+    def _count(self, index: int, row: TimeStep) -> None:
         if self._needs_reset[index]:
-            step = env.reset(episode_seed(self.seed, index, self._num_resets[index]))
-            self._num_resets[index] += 1
             self._ret[index], self._length[index] = 0.0, 0
         else:
-            step = env.step(self._action[index])
             self._length[index] += 1
-            self.env_steps += env.env_steps_per_action
-        self._ret[index] += float(step.reward)
-        self._needs_reset[index] = bool(step.is_last)
-        if step.is_last:
+            self.env_steps += self.envs.env_steps_per_action
+        self._ret[index] += float(row.reward)
+        self._needs_reset[index] = bool(row.is_last)
+        if row.is_last:
             self._episodes.append(Episode(self.env_steps, self._ret[index], self._length[index]))
-        return step
 
     def _random_action(self) -> np.ndarray:
-        space, num_envs = self._action_space, len(self.envs)
+        space, num_envs = self._action_space, self.envs.num_envs
         if space.is_discrete:
             return self._random.integers(space.classes, size=(num_envs, *space.shape)).astype(np.int32)
         return self._random.uniform(-1, 1, size=(num_envs, *space.shape)).astype(np.float32)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 from dreamer.config import EnvConfig
 from dreamer.envs import atari, crafter, custom, dmc, dummy, gymnasium
+from dreamer.envs.process import ProcessVector
 from dreamer.envs.spec import Env
+from dreamer.envs.vector import SerialVector, Vector
 from dreamer.envs.wrappers import EpisodeJournal
 
 
@@ -34,6 +37,13 @@ MAKERS: dict[str, Maker] = {
     "custom": custom,
 }
 """env.suite -> the file that makes it; which keys it takes is said in dreamer/config.py: SUITES."""
+
+
+def make_envs(config: EnvConfig) -> Vector:
+    """All num_envs environments that `config` names, in this process or each in its own."""
+    check_env(config)
+    makers = [partial(make_env, config)] * config.num_envs
+    return ProcessVector(makers) if config.workers == "process" else SerialVector([make() for make in makers])
 
 
 def make_env(config: EnvConfig) -> EpisodeJournal:

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import time
-from functools import cache
 from textwrap import shorten
 from typing import NamedTuple
 
@@ -33,6 +32,9 @@ class Probe(NamedTuple):
     backend: str | None
     failures: tuple[str, ...]
     wish: str  # the user's MUJOCO_GL, empty if there was none
+
+
+_probe: Probe | None = None  # of this process, which reads MUJOCO_GL once and so asks once
 
 
 def find_renderer() -> str:
@@ -58,9 +60,27 @@ def choose_backend() -> None:
     os.environ["MUJOCO_GL"] = probe_renderers().backend or NO_RENDERER
 
 
-@cache
 def probe_renderers() -> Probe:
-    """Try the candidates in order, within PROBE_SECONDS; asked once per process, since MUJOCO_GL is read once."""
+    """The answer of this process: what it was told, or else found when it was first asked."""
+    global _probe
+    if _probe is None:
+        _probe = _try_candidates()
+    return _probe
+
+
+def known_probe() -> Probe | None:
+    """The answer of this process, None where it was not asked yet; for `adopt` in a process that it starts."""
+    return _probe
+
+
+def adopt(probe: Probe | None) -> None:
+    """Draw as the process that started this one, instead of trying all over again."""
+    global _probe
+    _probe = probe
+
+
+def _try_candidates() -> Probe:
+    """Try them in order, within PROBE_SECONDS."""
     deadline, failures = time.monotonic() + PROBE_SECONDS, []
     wish = os.environ.get("MUJOCO_GL", "").strip().lower()
     for backend in _candidates():

@@ -96,6 +96,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     """What a run will do, in the units of the configuration."""
     trainer, repeat = config.trainer, config.env.action_repeat
     how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {'compiled' if compile else 'not compiled'}"
+    place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
     overlap = (
@@ -107,7 +108,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     return "\n".join(
         [
             f"run_dir      {config.run_dir}",
-            f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} at once, seed {config.seed}",
+            f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} {place}, seed {config.seed}",
             f"observation  {describe_observation(agent.obs_space)}; action: {describe_action(agent.action_space)}",
             f"model        {config.model.name}; {how}",
             f"overlap      {overlap}",

@@ -22,7 +22,7 @@ from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
-from dreamer.envs.make import check_env, make_env
+from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.training import callbacks, checkpoint
 from dreamer.training.compiling import choose_compile, compile_parts
 from dreamer.training.memory import keep_freed_memory
@@ -124,8 +124,8 @@ def prepare(config: Config) -> Training:
     overlap = config.trainer.overlap
     use_threads(choose_threads(config.trainer.threads, overlap))
 
-    envs = [make_env(config.env) for _ in range(config.env.num_envs)]
-    obs_space, action_space, rssm = envs[0].obs_space, envs[0].action_space, config.model.rssm
+    envs = make_envs(config.env)
+    obs_space, action_space, rssm = envs.obs_space, envs.action_space, config.model.rssm
     columns = columns_of(obs_space, action_space, rssm.deter, rssm.stoch)
     capacity, directory = int(config.replay.capacity), run_dir / checkpoint.REPLAY_DIRECTORY
     storage = choose_storage(config.replay.storage, columns, capacity, directory)
@@ -133,7 +133,7 @@ def prepare(config: Config) -> Training:
     if resume:
         checkpoint.load_weights(agent, resume[1], resume[0])
     replay = Replay(
-        columns, capacity, config.batch_length + 1, len(envs), storage, directory, config.seed, config.replay.online
+        columns, capacity, config.batch_length + 1, envs.num_envs, storage, directory, config.seed, config.replay.online
     )
     player = Player(agent, config.seed, own_weights=overlap)
     collector = Collector(envs, player, replay, int(config.trainer.collect_steps), config.seed, overlap)

@@ -15,6 +15,7 @@ from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
 from dreamer.data.storage import columns_of
 from dreamer.envs.dummy import Counter
+from dreamer.envs.vector import SerialVector
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import LatentArrays, Space
 
@@ -93,7 +94,8 @@ def build(tmp_path: Path) -> Callable[..., Run]:
         ]
         columns = columns_of(envs[0].obs_space, envs[0].action_space, deter=2, stoch=1)
         replay = Replay(columns, capacity, length, num_envs, storage, tmp_path / directory, seed=1)
-        collector = Collector(envs, RowCounter(envs[0].action_space), replay, collect_steps, seed=2, overlap=overlap)
+        policy = RowCounter(envs[0].action_space)
+        collector = Collector(SerialVector(envs), policy, replay, collect_steps, seed=2, overlap=overlap)
         return Run(envs, replay, collector, ReplayDataset(collector, replay, batch_size, train_ratio, max_steps))
 
     return build_run

@@ -14,6 +14,7 @@ from dreamer.data.collector import Collector
 from dreamer.data.replay import Replay
 from dreamer.data.storage import columns_of
 from dreamer.envs.make import make_env
+from dreamer.envs.vector import SerialVector
 
 Build = Callable[..., Any]
 ENDLESS = 10**9
@@ -129,7 +130,7 @@ def test_simulated_episode_is_resumed_bit_for_bit(policy_class: type, tmp_path: 
         env = make_env(EnvConfig(suite="dmc", name="cartpole_swingup", obs="proprio"))
         columns = columns_of(env.obs_space, env.action_space, deter=2, stoch=1)
         replay = Replay(columns, 500, 2, 1, "ram", tmp_path / directory, seed=0)
-        return Collector([env], policy_class(env.action_space), replay, collect_steps=20, seed=0)
+        return Collector(SerialVector([env]), policy_class(env.action_space), replay, collect_steps=20, seed=0)
 
     one, other = build_cartpole("one"), build_cartpole("other")
     for collector in (one, other):

@@ -49,9 +49,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts `python train.py <words>` in an empty directory, and ends what is left of it after the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*words: str) -> subprocess.Popen[str]:
+    def start(*words: str, process_group: int | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-u", str(ROOT / "train.py"), *words, "debug=tiny", "trainer.threads=1"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes["process_group"] = process_group  # 0: one of its own, which a signal can reach as from a terminal
         process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)
         started.append(process)
         return process

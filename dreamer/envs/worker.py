@@ -1,0 +1,95 @@
+"""One environment in a process of its own: what runs in there. It imports no torch."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dreamer.envs import rendering
+from dreamer.envs.shared_images import SharedImages
+from dreamer.envs.wrappers import EpisodeJournal
+from dreamer.types import Space, TimeStep
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Those by which a run is stopped. A terminal or a scheduler sends them to every process; the parent alone answers."""
+
+
+class Spaces(NamedTuple):
+    """The first answer of a worker: its environment is built."""
+
+    obs_space: dict[str, Space]
+    action_space: Space
+    env_steps_per_action: int
+
+
+class Failure(NamedTuple):
+    """The last answer of a worker: what its environment raised, in words, since not every exception can be sent.
+
+    is_user_error: whether it is a ValueError, by which the user is told what to mend
+    """
+
+    is_user_error: bool
+    name: str
+    message: str
+    traceback: str
+
+
+class Answers:
+    """The requests that a worker knows, by the names of these methods. Images of rows go through shared memory."""
+
+    def __init__(self, env: EpisodeJournal) -> None:
+        self.env = env
+        self.images: SharedImages
+
+    def share(self, name: str) -> None:
+        self.images = SharedImages(self.env.obs_space, name)
+
+    def reset(self, seed: int) -> TimeStep:
+        return self._send(self.env.reset(seed))
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        return self._send(self.env.step(action))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.env.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        return self.env.load_state_dict(state).is_exact
+
+    def _send(self, row: TimeStep) -> TimeStep:
+        return row._replace(obs=self.images.write(row.obs))
+
+
+def serve(connection: Connection, make: Callable[[], EpisodeJournal], probe: rendering.Probe | None) -> None:
+    """Build the environment and answer (name, *arguments) until the parent closes the connection, or is gone."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):  # they were held back until here
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    rendering.adopt(probe)
+    try:
+        env = make()
+        connection.send(Spaces(env.obs_space, env.action_space, env.env_steps_per_action))
+        answers = Answers(env)
+        while (request := _next(connection)) is not None:
+            name, *arguments = request
+            connection.send(getattr(answers, name)(*arguments))
+        env.close()
+    except Exception as error:
+        with suppress(OSError):
+            connection.send(
+                Failure(isinstance(error, ValueError), type(error).__name__, str(error), traceback.format_exc())
+            )
+
+
+def _next(connection: Connection) -> tuple[Any, ...] | None:
+    try:
+        return connection.recv()
+    except (EOFError, OSError):
+        return None
