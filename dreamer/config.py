@@ -275,7 +275,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _check_network(config: Config) -> None:
     model = config.model
-    rssm, decoder, actor, norm = model.rssm, model.decoder, model.actor, model.return_norm
+    rssm, actor, norm = model.rssm, model.actor, model.return_norm
     if rssm.deter % rssm.blocks:
         raise ValueError(
             f"model.rssm.deter={rssm.deter} must be a multiple of model.rssm.blocks={rssm.blocks}; "
@@ -285,10 +285,15 @@ def _check_network(config: Config) -> None:
         raise ValueError(f"model.actor.min_std={actor.min_std} must be at most model.actor.max_std={actor.max_std}.")
     if norm.low >= norm.high:
         raise ValueError(f"model.return_norm.low={norm.low} must be below model.return_norm.high={norm.high}.")
-    if not config.env.uses_pixels:
-        return
-    if decoder.strided and decoder.kernel < 3:
-        raise ValueError(f"model.decoder.kernel={decoder.kernel} must be at least 3 with model.decoder.strided=true.")
+    if config.env.uses_pixels:
+        _check_image_network(model, config.env.size)
+
+
+def _check_image_network(model: ModelConfig, size: int) -> None:
+    rssm, encoder, decoder = model.rssm, model.encoder, model.decoder
+    for name, part in (("encoder", encoder), ("decoder", decoder)):
+        if part.strided and part.kernel < 3:
+            raise ValueError(f"model.{name}.kernel={part.kernel} must be at least 3 with model.{name}.strided=true.")
     if rssm.deter % decoder.blocks:
         raise ValueError(
             f"model.rssm.deter={rssm.deter} must be a multiple of model.decoder.blocks={decoder.blocks}; "
@@ -301,12 +306,12 @@ def _check_network(config: Config) -> None:
             f"model.depth={model.depth} times {mult}, the last of model.decoder.mults, must be a multiple of "
             f"model.decoder.blocks={decoder.blocks}; try model.depth={nearest_multiple(model.depth, step)}."
         )
-    for name, mults in (("encoder", model.encoder.mults), ("decoder", decoder.mults)):
+    for name, mults in (("encoder", encoder.mults), ("decoder", decoder.mults)):
         factor = 2 ** len(mults)
-        if config.env.size % factor:
+        if size % factor:
             raise ValueError(
-                f"env.size={config.env.size} must be a multiple of {factor}, since model.{name}.mults has {len(mults)} "
-                f"stages of factor 2; try {nearest_multiple(config.env.size, factor)}."
+                f"env.size={size} must be a multiple of {factor}, since model.{name}.mults has {len(mults)} "
+                f"stages of factor 2; try {nearest_multiple(size, factor)}."
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import product
 
 import torch
@@ -14,31 +13,35 @@ from dreamer.nn.layers import init_weight_
 
 
 class Conv(nn.Module):
-    """Convolution of [N h w c] images with 'same' padding; stride 2 pads one less before than after.
+    """Convolution of [N h w c] images with stride 1 and 'same' padding.
 
-    weight [out, in, k, k]
+    weight [out, in, k, k]; k is odd
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__()
-        self.stride, self.kernel = stride, kernel
+        self.kernel = kernel
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         init_weight_(self.weight, kernel * kernel * in_channels)
 
-    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h2 w2 c2"]:
+    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h w c2"]:
         # [N h w c] read as [N c h w] is torch's channels_last layout, so these permutes copy nothing.
-        image = x.permute(0, 3, 1, 2)
-        pads = [self.same_padding(size) for size in (image.shape[3], image.shape[2])]
-        if all(before == after for before, after in pads):
-            y = F.conv2d(image, self.weight, self.bias, self.stride, (pads[1][0], pads[0][0]))
-        else:
-            y = F.conv2d(F.pad(image, [*pads[0], *pads[1]]), self.weight, self.bias, self.stride)
+        y = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=self.kernel // 2)
         return y.permute(0, 2, 3, 1)
 
-    def same_padding(self, size: int) -> tuple[int, int]:
-        total = max((math.ceil(size / self.stride) - 1) * self.stride + self.kernel - size, 0)
-        return total // 2, total - total // 2
+
+class StridedConv(Conv):
+    """Convolution with stride 2 and 'same' padding of a `mirrored` image of even size; the result is mirrored too.
+
+    'same' pads one pixel less before than after, torch as many on both sides; of those behind, stride 2 leaves the last
+    one unused. On the mirrored image these are the windows of 'same', and no padded copy is made.
+    """
+
+    def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h/2 w/2 c2"]:
+        weight = self.weight.flip(2, 3)
+        y = F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias, stride=2, padding=self.kernel // 2)
+        return y.permute(0, 2, 3, 1)
 
 
 class PoolConv(Conv):
@@ -113,3 +116,8 @@ def split_phases(image: Shaped[Tensor, "*batch height width c"]) -> Shaped[Tenso
 def _reach(kernel: int) -> int:
     """How many pixels a kernel over a doubled image reaches to each side, in pixels of the small one."""
     return (kernel // 2 + 1) // 2
+
+
+def mirrored(image: Shaped[Tensor, "*batch h w c"]) -> Shaped[Tensor, "*batch h w c"]:
+    """Rows and columns in reverse order."""
+    return image.flip(-3, -2)
