@@ -102,11 +102,15 @@ class RSSM(nn.Module):
         prev_action: Float[Tensor, "B T A"],
         is_first: Bool[Tensor, "B T"],
         start: Latent,
-        generator: torch.Generator | None = None,
+        noise: Float[Tensor, "B T S"] | None = None,
     ) -> tuple[Latent, Float[Tensor, "B T S K"]]:
-        """Filter a sequence. prev_action[t] led into row t; a row with is_first forgets everything before it."""
+        """Filter a sequence. prev_action[t] led into row t; a row with is_first forgets everything before it.
+
+        z is drawn with `noise`, uniform in [0, 1), or without it by torch's global generator.
+        """
         keep = (~is_first).float().unsqueeze(-1)
         actions = self.embed_action(prev_action * keep).unbind(1)
+        noises = [None] * len(actions) if noise is None else noise.unbind(1)
         shares = self.posterior_net.embed_share(embed).transpose(0, 1)
         layers = {**self.cell.layers(), **self.posterior_net.layers(shares)}
         loop = Loop(layers, len(actions), len(embed), recurrent_dtype(embed.device))
@@ -115,9 +119,9 @@ class RSSM(nn.Module):
             deter, stoch = deter.requires_grad_(), stoch.requires_grad_()
         deters, stochs, logits = [], [], []
         with torch.autocast(embed.device.type, enabled=False):
-            for biases, action, keep_t in zip(loop.biases, actions, keep.unbind(1), strict=True):
+            for biases, action, keep_t, noise_t in zip(loop.biases, actions, keep.unbind(1), noises, strict=True):
                 deter, sample, logit, inputs = self.observe_step(
-                    loop.weights, biases, deter * keep_t, stoch * keep_t, action, generator
+                    loop.weights, biases, deter * keep_t, stoch * keep_t, action, noise_t
                 )
                 stoch = sample.flatten(1)
                 loop.record(inputs)
@@ -133,13 +137,13 @@ class RSSM(nn.Module):
         deter: Float[Tensor, "N D"],
         stoch: Float[Tensor, "N Z"],
         action: Float[Tensor, "N hidden"],
-        generator: torch.Generator | None = None,
+        noise: Float[Tensor, "N S"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple[Tensor, ...]]]:
         """One row: h from the state before, z from h and the embedding. Also logits, and what went into the layers."""
         layer = Step(weights, biases)
         deter = self.cell.step(deter, stoch, action, layer)
         logit = self.posterior_net.step(deter, layer).float().unflatten(-1, (self.groups, self.classes))
-        return deter, straight_through(logit, self.unimix, generator), logit, layer.inputs
+        return deter, straight_through(logit, self.unimix, noise), logit, layer.inputs
 
     def imagine_step(self, latent: Latent, action: Float[Tensor, "N A"]) -> Latent:
         """One step without an observation, z drawn from the prior."""

@@ -153,7 +153,7 @@ def test_sequence_with_resets_and_its_gradients(rssm_case, mode_sampling):
 def test_sequence_with_given_samples(rssm_case, monkeypatch):
     g, rssm, start = rssm_case
     samples = iter(g.tensor("samp_stoch").argmax(-1).unbind(1))
-    monkeypatch.setattr("dreamer.nn.distributions.sample_index", lambda probs, generator=None: next(samples))
+    monkeypatch.setattr("dreamer.nn.distributions.sample_index", lambda probs, noise=None: next(samples))
     latent, logits = rssm.observe(g.tensor("tokens"), g.tensor("action"), g.tensor("reset"), start)
     compare_sequence(g, "samp", latent, logits, rssm)
 
