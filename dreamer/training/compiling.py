@@ -39,13 +39,14 @@ def missing_compiler() -> str:
 def compile_parts(module: DreamerModule) -> None:
     """Compile a policy step, and piece by piece what an update is made of; videos go on with the plain functions.
 
-    Pieces are a step of each loop, not the loops: a graph of a whole loop takes minutes to compile and is no faster.
+    Pieces are some rows of what is observed and a step of imagination: a graph of a whole loop takes minutes to compile
+    and is no faster.
     A thread of environments acts with a copy of the agent, taken before, whose policy step is not compiled.
     """
     world_model, actor_critic = module.agent.world_model, module.agent.actor_critic
     for owner, name in (
         (world_model.encoder, "forward"),
-        (world_model.rssm, "observe_step"),
+        (world_model.rssm, "observe_rows"),
         (world_model, "loss"),
         (actor_critic, "loss"),
         (actor_critic, "replay_loss"),
