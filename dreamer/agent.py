@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
 
 from dreamer.behavior.actor_critic import ActorCritic
 from dreamer.config import LOSS_NAMES, ModelConfig
@@ -63,7 +64,7 @@ class Agent(nn.Module):
             "stoch": np.zeros((num_envs, rssm.groups), np.int16),
         }
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self,
         obs: dict[str, np.ndarray],
@@ -78,18 +79,37 @@ class Agent(nn.Module):
         """
         device = self.device
         tensors = {key: torch.as_tensor(obs[key], device=device).unsqueeze(1) for key in self.obs_space}
-        start = self.world_model.context(
-            torch.as_tensor(prev_latent["deter"], device=device), torch.as_tensor(prev_latent["stoch"], device=device)
-        )
-        action = action_vector(torch.as_tensor(prev_action, device=device), self.action_space).unsqueeze(1)
+        deter, stoch = (torch.as_tensor(prev_latent[part], device=device) for part in ("deter", "stoch"))
+        last = torch.as_tensor(prev_action, device=device).unsqueeze(1)
         resets = torch.as_tensor(is_first, device=device).unsqueeze(1)
+        noise = self.draw_noise(len(is_first), generator)
+        action, deter, stoch = self.act_step(tensors, deter, stoch, last, resets, noise)
+        return action.cpu().numpy(), {"deter": deter.cpu().numpy(), "stoch": stoch.cpu().numpy()}
+
+    def draw_noise(
+        self, num_envs: int, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "N 1 S"], Float[Tensor, "N n"]]:
+        """The random numbers of one policy step, for z and for the action."""
+        draw = torch.rand if self.action_space.is_discrete else torch.randn
+        return (
+            torch.rand(num_envs, 1, self.world_model.rssm.groups, device=self.device, generator=generator),
+            draw(num_envs, *self.action_space.shape, device=self.device, generator=generator),
+        )
+
+    def act_step(
+        self,
+        obs: dict[str, Tensor],
+        deter: Float[Tensor, "N D"],
+        stoch: Int[Tensor, "N S"],
+        prev_action: Shaped[Tensor, "N 1 n"],
+        is_first: Bool[Tensor, "N 1"],
+        noise: tuple[Float[Tensor, "N 1 S"], Float[Tensor, "N n"]],
+    ) -> tuple[Shaped[Tensor, "N n"], Float[Tensor, "N D"], Int[Tensor, "N S"]]:
+        """`act` in tensors: sampled action, h and class indices of z."""
+        start, last = self.world_model.context(deter, stoch), action_vector(prev_action, self.action_space)
         with self.autocast():
-            embed = self.world_model.encoder(tensors)
-            latent, _ = self.world_model.rssm.observe(embed, action, resets, start, generator)
-            latent = Latent(latent.deter[:, 0], latent.stoch[:, 0])
-            sample = self.actor_critic.actor(feature(latent)).sample(generator)
-        arrays = {
-            "deter": latent.deter.float().cpu().numpy(),
-            "stoch": latent.stoch.argmax(-1).to(torch.int16).cpu().numpy(),
-        }
-        return sample.cpu().numpy(), arrays
+            embed = self.world_model.encoder(obs)
+            latents, _ = self.world_model.rssm.observe(embed, last, is_first, start, noise[0])
+            latent = Latent(latents.deter[:, 0], latents.stoch[:, 0])
+            action = self.actor_critic.actor(feature(latent)).sample(noise[1])
+        return action, latent.deter.float(), latent.stoch.argmax(-1).to(torch.int16)

@@ -384,9 +384,10 @@ def _check_network(config: Config) -> None:
 
 def check_picture_networks(model: ModelConfig, name: str, *sizes: int) -> None:
     """ValueError where encoder or decoder do not fit pictures of these sizes (height, width), which `name` tells."""
-    rssm, decoder = model.rssm, model.decoder
-    if decoder.strided and decoder.kernel < 3:
-        raise ValueError(f"model.decoder.kernel={decoder.kernel} must be at least 3 with model.decoder.strided=true.")
+    rssm, encoder, decoder = model.rssm, model.encoder, model.decoder
+    for part, network in (("encoder", encoder), ("decoder", decoder)):
+        if network.strided and network.kernel < 3:
+            raise ValueError(f"model.{part}.kernel={network.kernel} must be at least 3 with model.{part}.strided=true.")
     if rssm.deter % decoder.blocks:
         raise ValueError(
             f"model.rssm.deter={rssm.deter} must be a multiple of model.decoder.blocks={decoder.blocks}; "
@@ -399,7 +400,7 @@ def check_picture_networks(model: ModelConfig, name: str, *sizes: int) -> None:
             f"model.depth={model.depth} times {mult}, the last of model.decoder.mults, must be a multiple of "
             f"model.decoder.blocks={decoder.blocks}; try model.depth={nearest_multiple(model.depth, step)}."
         )
-    for part, mults in (("encoder", model.encoder.mults), ("decoder", decoder.mults)):
+    for part, mults in (("encoder", encoder.mults), ("decoder", decoder.mults)):
         factor = 2 ** len(mults)
         for size in sizes:
             if size % factor:

@@ -39,7 +39,7 @@ def no_resets() -> np.ndarray:
 def test_acting_step_by_step_equals_filtering_the_sequence(
     obs: str, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributions, "sample_index", lambda probs, generator=None: probs.argmax(-1))
+    monkeypatch.setattr(distributions, "sample_index", lambda probs, noise=None: probs.argmax(-1))
     space = ACTIONS[action]
     agent = build_agent(OBSERVATIONS[obs], space)
     seen = {key: values(part, N, T) for key, part in agent.obs_space.items()}
@@ -112,7 +112,7 @@ def test_evaluation_samples_too() -> None:
 def test_bfloat16_acts_on_a_cpu_and_stays_near_float32(
     action: str, monkeypatch: pytest.MonkeyPatch, no_resets: np.ndarray
 ) -> None:
-    monkeypatch.setattr(distributions, "sample_index", lambda probs, generator=None: probs.argmax(-1))
+    monkeypatch.setattr(distributions, "sample_index", lambda probs, noise=None: probs.argmax(-1))
     space = ACTIONS[action]
     precise = build_agent(BOTH, space)
     agent = Agent(precise.config, BOTH, space, precision="bfloat16")

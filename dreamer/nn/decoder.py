@@ -20,7 +20,7 @@ class Decoder(nn.Module):
     """deter [B T D], stoch [B T S K] -> key -> prediction in network space.
 
     Network space is what the loss compares: vectors symlogged, discrete entries as logits, images in [0, 1] and as the
-    last layer leaves them, [B T h/2 2 w/2 2 c]. `observations` has them as the environment does.
+    last layer leaves them, [B T h/2 w/2 4*c]. `observations` has them as the environment does.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Decoder(nn.Module):
         if self.image_keys:
             image = self.image(latent.deter.flatten(0, 1), stoch.flatten(0, 1)).unflatten(0, stoch.shape[:2])
             sizes = [self.spaces[key].shape[2] for key in self.image_keys]
-            outputs.update(zip(self.image_keys, image.split(sizes, dim=-1), strict=True))
+            for key, phases in zip(self.image_keys, image.unflatten(-1, (4, -1)).split(sizes, dim=-1), strict=True):
+                outputs[key] = phases.flatten(-2)
         return outputs
 
     def losses(self, outputs: dict[str, Tensor], obs: dict[str, Tensor]) -> dict[str, Float[Tensor, "B T"]]:
@@ -63,7 +64,7 @@ class Decoder(nn.Module):
                 ]
                 losses[key] = torch.stack(parts).sum(0).unflatten(0, target.shape[:2])
             elif space.is_image:
-                losses[key] = (output - split_phases(target).float() / 255).square().sum((2, 3, 4, 5, 6))
+                losses[key] = (output - split_phases(target).float() / 255).square().sum((2, 3, 4))
             else:
                 losses[key] = (output - symlog(target.float()).reshape(output.shape)).square().sum(-1)
         return losses
@@ -91,7 +92,7 @@ def module_name(key: str) -> str:
 class ImageDecoder(nn.Module):
     """A small map from h (block-linear) and z (two layers), then stages of doubling and 5x5 convolution, sigmoid.
 
-    deter [N D], stoch flat [N S*K] -> [N h/2 2 w/2 2 c] in [0, 1], rows and columns not joined yet
+    deter [N D], stoch flat [N S*K] -> [N h/2 w/2 4*c] in [0, 1], rows and columns not joined yet
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class ImageDecoder(nn.Module):
         )
         self.norms = nn.ModuleList(RMSNorm(size) for size in reversed(channels[:-1]))
 
-    def forward(self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N Z"]) -> Float[Tensor, "N h 2 w 2 c"]:
+    def forward(self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N Z"]) -> Float[Tensor, "N h w c4"]:
         height, width, channels = self.start
         x = self.from_deter(deter).reshape(-1, self.blocks, height, width, channels // self.blocks)
         x = x.permute(0, 2, 3, 1, 4).reshape(-1, height, width, channels)

@@ -1,4 +1,7 @@
-"""Distributions of latents and actions. Sampling lives in `sample_index` and `sample_normal` alone."""
+"""Distributions of latents and actions. Sampling lives in `sample_index` and `sample_normal` alone.
+
+Both take the random numbers that they turn into samples as `noise`, or without it draw from torch's global generator.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,20 @@ from torch import Tensor
 from dreamer.ops.kl import unimix_log_probs
 
 
-def sample_index(probs: Float[Tensor, "*batch K"], generator: torch.Generator | None = None) -> Int[Tensor, "*batch"]:
-    """A class index drawn by inverting the cumulative distribution; without `generator`, by torch's global one."""
-    threshold = torch.rand(*probs.shape[:-1], 1, device=probs.device, generator=generator)
-    return (probs.cumsum(-1) < threshold).sum(-1).clamp(max=probs.shape[-1] - 1)
+def sample_index(
+    probs: Float[Tensor, "*batch K"], noise: Float[Tensor, "*batch"] | None = None
+) -> Int[Tensor, "*batch"]:
+    """A class index drawn by inverting the cumulative distribution; noise is uniform in [0, 1)."""
+    if noise is None:
+        noise = torch.rand(probs.shape[:-1], device=probs.device)
+    return (probs.cumsum(-1) < noise.unsqueeze(-1)).sum(-1).clamp(max=probs.shape[-1] - 1)
 
 
 def sample_normal(
-    mean: Float[Tensor, "*batch"], std: Float[Tensor, "*batch"], generator: torch.Generator | None = None
+    mean: Float[Tensor, "*batch"], std: Float[Tensor, "*batch"], noise: Float[Tensor, "*batch"] | None = None
 ) -> Float[Tensor, "*batch"]:
-    return mean + std * torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
+    """mean + std * noise; noise is standard normal."""
+    return mean + std * (torch.randn_like(mean) if noise is None else noise)
 
 
 def one_hot(index: Int[Tensor, "*batch"], classes: int) -> Float[Tensor, "*batch K"]:
@@ -29,11 +36,11 @@ def one_hot(index: Int[Tensor, "*batch"], classes: int) -> Float[Tensor, "*batch
 
 
 def straight_through(
-    logits: Float[Tensor, "*batch S K"], unimix: float, generator: torch.Generator | None = None
+    logits: Float[Tensor, "*batch S K"], unimix: float, noise: Float[Tensor, "*batch S"] | None = None
 ) -> Float[Tensor, "*batch S K"]:
     """One-hot samples of softmax(logits) with a uniform share; gradients go through the mixed probabilities."""
     probs = (1 - unimix) * torch.softmax(logits.float(), dim=-1) + unimix / logits.shape[-1]
-    sample = one_hot(sample_index(probs.detach(), generator), probs.shape[-1])
+    sample = one_hot(sample_index(probs.detach(), noise), probs.shape[-1])
     return sample + (probs - probs.detach())
 
 
@@ -49,8 +56,8 @@ class NormalAction:
     def __init__(self, mean: Float[Tensor, "*batch A"], std: Float[Tensor, "*batch A"]) -> None:
         self.mean, self.std = mean.float(), std.float()
 
-    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch A"]:
-        return sample_normal(self.mean.detach(), self.std.detach(), generator)
+    def sample(self, noise: Float[Tensor, "*batch A"] | None = None) -> Float[Tensor, "*batch A"]:
+        return sample_normal(self.mean.detach(), self.std.detach(), noise)
 
     def log_prob(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
         score = (action - self.mean) / self.std
@@ -69,8 +76,8 @@ class TanhNormalAction:
     def __init__(self, mean: Float[Tensor, "*batch A"], std: Float[Tensor, "*batch A"]) -> None:
         self.base = NormalAction(mean, std)
 
-    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch A"]:
-        return torch.tanh(self.base.sample(generator))
+    def sample(self, noise: Float[Tensor, "*batch A"] | None = None) -> Float[Tensor, "*batch A"]:
+        return torch.tanh(self.base.sample(noise))
 
     def log_prob(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
         # float32 tanh reaches +-1 exactly, where atanh is infinite.
@@ -93,8 +100,9 @@ class DiscreteAction:
     def __init__(self, logits: Float[Tensor, "*batch L"], classes: tuple[int, ...], unimix: float) -> None:
         self.log_probs = [unimix_log_probs(part, unimix) for part in logits.split(classes, dim=-1)]
 
-    def sample(self, generator: torch.Generator | None = None) -> Int[Tensor, "*batch n"]:
-        picked = [sample_index(part.detach().exp(), generator) for part in self.log_probs]
+    def sample(self, noise: Float[Tensor, "*batch n"] | None = None) -> Int[Tensor, "*batch n"]:
+        noises = [None] * len(self.log_probs) if noise is None else noise.unbind(-1)
+        picked = [sample_index(part.detach().exp(), one) for part, one in zip(self.log_probs, noises, strict=True)]
         return torch.stack(picked, dim=-1).to(torch.int32)
 
     def log_prob(self, action: Int[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamer.config import EncoderConfig
-from dreamer.nn.convs import Conv, PoolConv
+from dreamer.nn.convs import PoolConv, StridedConv, mirrored
 from dreamer.nn.distributions import one_hot
 from dreamer.nn.layers import MLP, RMSNorm
 from dreamer.ops.symlog import symlog
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Stages of 5x5 convolution, 2x2 max-pool, norm, SiLU; `strided`: stride-2 convolutions and no pool.
+    """Stages of 5x5 convolution, 2x2 max-pool, norm, SiLU; `strided`: stride-2 convolutions (mirrored) and no pool.
 
     image uint8 [B T h w c] -> [B T (h / 2^stages) (w / 2^stages) channels], flattened in this order.
     """
@@ -62,16 +62,19 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: EncoderConfig, spaces: list[Space], depth: int) -> None:
         super().__init__()
         channels = [sum(space.shape[2] for space in spaces), *(depth * mult for mult in config.mults)]
-        self.convs = nn.ModuleList(
-            Conv(before, after, config.kernel, stride=2) if config.strided else PoolConv(before, after, config.kernel)
-            for before, after in pairwise(channels)
-        )
+        self.strided = config.strided
+        conv = StridedConv if config.strided else PoolConv
+        self.convs = nn.ModuleList(conv(before, after, config.kernel) for before, after in pairwise(channels))
         self.norms = nn.ModuleList(RMSNorm(size) for size in channels[1:])
         height, width, _ = spaces[0].shape
         self.out_features = (height >> len(config.mults)) * (width >> len(config.mults)) * channels[-1]
 
     def forward(self, image: Tensor) -> Float[Tensor, "B T E"]:
         x = image.flatten(0, 1).float() / 255 - 0.5
+        if self.strided:
+            x = mirrored(x)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.silu(norm(conv(x)))
+        if self.strided:
+            x = mirrored(x)
         return x.flatten(1).unflatten(0, image.shape[:2])

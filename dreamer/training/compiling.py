@@ -1,4 +1,4 @@
-"""torch.compile for the parts of an update: when it pays, and which parts."""
+"""torch.compile for acting and the parts of an update: when it pays, and which parts."""
 
 from __future__ import annotations
 
@@ -37,14 +37,16 @@ def missing_compiler() -> str:
 
 
 def compile_parts(module: DreamerModule) -> None:
-    """Compile what an update is made of, piece by piece; acting and videos go on with the plain functions.
+    """Compile a policy step, and piece by piece what an update is made of; videos go on with the plain functions.
 
-    Pieces are a step of each loop, not the loops: a graph of a whole loop takes minutes to compile and is no faster.
+    Pieces are some rows of what is observed and a step of imagination: a graph of a whole loop takes minutes to compile
+    and is no faster.
+    A thread of environments acts with a copy of the agent, taken before, whose policy step is not compiled.
     """
     world_model, actor_critic = module.agent.world_model, module.agent.actor_critic
     for owner, name in (
         (world_model.encoder, "forward"),
-        (world_model.rssm, "observe_step"),
+        (world_model.rssm, "observe_rows"),
         (world_model, "loss"),
         (actor_critic, "loss"),
         (actor_critic, "replay_loss"),
@@ -52,6 +54,7 @@ def compile_parts(module: DreamerModule) -> None:
         setattr(owner, name, WithGradient(getattr(owner, name)))
     world_model.predict = compiled(world_model.predict)
     module.dream_step = compiled(module.dream_step)
+    module.agent.act_step = compiled(module.agent.act_step)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,6 +37,8 @@ OUT_OF_RANGE = {
     "model.actor.min_std=2.0": "at most model.actor.max_std=1.0",
     "model.return_norm.low=95.0": "below model.return_norm.high=95.0",
     "model.imagination.horizon=0": "at least 1",
+    "model.encoder.kernel=1": "at least 3 with model.encoder.strided=true",
+    "model.decoder.kernel=1": "at least 3 with model.decoder.strided=true",
     "model.imagination.last=33": "at most batch_length=32",
     "model.imagination.last=1": "0 (all rows) or at least 2",
     "replay.capacity=527": "at least 528",

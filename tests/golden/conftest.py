@@ -61,5 +61,5 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str], Golden]:
 @pytest.fixture
 def mode_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deterministic draws as in the fixtures: the most likely class, and mean + 0.5 std."""
-    monkeypatch.setattr(distributions, "sample_index", lambda probs, generator=None: probs.argmax(-1))
-    monkeypatch.setattr(distributions, "sample_normal", lambda mean, std, generator=None: mean + 0.5 * std)
+    monkeypatch.setattr(distributions, "sample_index", lambda probs, noise=None: probs.argmax(-1))
+    monkeypatch.setattr(distributions, "sample_normal", lambda mean, std, noise=None: mean + 0.5 * std)

@@ -9,7 +9,7 @@ from parameters import gradient, load, our_layout, their_layout
 from torch import nn
 
 from dreamer.config import RSSMConfig
-from dreamer.nn.convs import Conv, UpConv
+from dreamer.nn.convs import Conv, StridedConv, UpConv, mirrored
 from dreamer.nn.distributions import categorical_entropy, one_hot
 from dreamer.nn.layers import MLP, BlockLinear, Linear, RMSNorm, init_weight_
 from dreamer.ops.kl import kl_losses
@@ -39,7 +39,7 @@ def build_layer(name: str, g) -> nn.Module:
     kernel, _, before, after = shape["kernel"]
     if name == "convt":
         return UpConv(before, after, kernel, transposed=True)
-    return Conv(before, after, kernel, stride=1 if name == "conv1" else 2)
+    return (Conv if name == "conv1" else StridedConv)(before, after, kernel)
 
 
 def our_parameter(name: str, path: str) -> str:
@@ -64,7 +64,8 @@ def test_layer(golden, name):
             params[our_parameter(name, path)].copy_(our_layout(g.array(path), path))
     source = "img" if name.startswith("conv") else "rmsimg_in" if name == "rmsimg" else "x"
     x = g.tensor(source).requires_grad_()
-    out = layer(x).reshape(g.array(f"{name}_out").shape)
+    out = mirrored(layer(mirrored(x))) if isinstance(layer, StridedConv) else layer(x)
+    out = out.reshape(g.array(f"{name}_out").shape)
     (out * g.tensor(f"{name}_w")).sum().backward()
     g.close(f"{name}_out", out, 1e-5, 5e-6)
     g.close_grad(f"{name}_gradx", x.grad)
@@ -152,7 +153,7 @@ def test_sequence_with_resets_and_its_gradients(rssm_case, mode_sampling):
 def test_sequence_with_given_samples(rssm_case, monkeypatch):
     g, rssm, start = rssm_case
     samples = iter(g.tensor("samp_stoch").argmax(-1).unbind(1))
-    monkeypatch.setattr("dreamer.nn.distributions.sample_index", lambda probs, generator=None: next(samples))
+    monkeypatch.setattr("dreamer.nn.distributions.sample_index", lambda probs, noise=None: next(samples))
     latent, logits = rssm.observe(g.tensor("tokens"), g.tensor("action"), g.tensor("reset"), start)
     compare_sequence(g, "samp", latent, logits, rssm)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dreamer.nn.convs import Conv, PoolConv, UpConv
+from dreamer.nn.convs import Conv, PoolConv, StridedConv, UpConv, mirrored
 
 
 def slow_convolution(image: Tensor, conv: Conv, stride: int, before: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -22,17 +22,26 @@ def slow_convolution(image: Tensor, conv: Conv, stride: int, before: tuple[int, 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kernel", [3, 5])
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("size", [(5, 7), (6, 4), (1, 2)])
-def test_convolution_of_any_size_pads_less_before_than_after(kernel: int, stride: int, size: tuple[int, int]) -> None:
-    conv = Conv(2, 3, kernel, stride)
+def test_convolution_keeps_the_size(kernel: int, size: tuple[int, int]) -> None:
+    conv = Conv(2, 3, kernel)
     nn.init.normal_(conv.bias)
     image = torch.randn(1, *size, 2)
-    outputs = [-(-n // stride) for n in size]
-    before = [max((m - 1) * stride + kernel - n, 0) // 2 for m, n in zip(outputs, size, strict=True)]
-    expected = slow_convolution(image[0], conv, stride, (before[0], before[1]), (outputs[0], outputs[1]))
+    expected = slow_convolution(image[0], conv, 1, (kernel // 2, kernel // 2), size)
     torch.testing.assert_close(conv(image)[0], expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("size", [(2, 2), (6, 4), (8, 10)])
+def test_strided_convolution_pads_one_less_before_than_after(kernel: int, size: tuple[int, int]) -> None:
+    conv = StridedConv(2, 3, kernel)
+    nn.init.normal_(conv.bias)
+    image = torch.randn(1, *size, 2)
+    before = kernel // 2 - 1
+    expected = slow_convolution(image[0], conv, 2, (before, before), (size[0] // 2, size[1] // 2))
+    torch.testing.assert_close(mirrored(conv(mirrored(image)))[0], expected)
 
 
 @torch.no_grad()
@@ -82,7 +91,7 @@ def test_folded_convolution_and_pool_equal_the_plain_ones(kernel: int, channels:
 def test_convolutions_of_96_pixels() -> None:
     image = torch.randn(1, 96, 96, 1)
     assert Conv(1, 2, 5)(image).shape == (1, 96, 96, 2)
-    assert Conv(1, 2, 5, stride=2)(image).shape == (1, 48, 48, 2)
+    assert StridedConv(1, 2, 5)(image).shape == (1, 48, 48, 2)
     assert PoolConv(1, 2, 5)(image).shape == (1, 48, 48, 2)
     assert UpConv(1, 2, 5)(image).shape == (1, 192, 192, 2)
     assert UpConv(1, 2, 5, transposed=True)(image).shape == (1, 192, 192, 2)

@@ -1,10 +1,11 @@
-"""Exits with an error unless a compiled update computes what the plain one does.
+"""Exits with an error unless a compiled update and policy step compute what the plain ones do.
 
 A process of its own, without pytest: torch.compile cannot trace the shape checks that tests switch on.
 """
 
+import numpy as np
 import torch
-from tiny import VECTORS, build_agent, build_batch
+from tiny import VECTORS, build_agent, build_batch, values
 
 from dreamer.agent import Agent
 from dreamer.training.compiling import compile_parts
@@ -27,16 +28,31 @@ class OneUpdate(DreamerModule):
         return torch.zeros(())
 
 
+def act(agent: Agent) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Action, deter and stoch of the second of two policy steps in three environments."""
+    torch.manual_seed(5)
+    obs = {key: values(space, 3).numpy() for key, space in VECTORS.items()}
+    draw = torch.Generator().manual_seed(6)
+    is_first = np.array([True, False, True])
+    action, latent = agent.act(obs, agent.initial(3), np.ones((3, 2), np.float32), is_first, draw)
+    action, latent = agent.act(obs, latent, action, ~is_first, draw)
+    return action, latent["deter"], latent["stoch"]
+
+
 def main():
-    outputs, gradients = {}, {}
+    outputs, gradients, acted = {}, {}, {}
     for is_compiled in (False, True):
         torch.manual_seed(3)
         module = OneUpdate(build_agent(VECTORS))
         batch = build_batch(module.agent)
         if is_compiled:
             compile_parts(module)
+        acted[is_compiled] = act(module.agent)
         torch.manual_seed(4)  # both draw the same latents and actions
         outputs[is_compiled], gradients[is_compiled] = module.training_step(batch, 0), module.gradients
+    np.testing.assert_array_equal(acted[True][2], acted[False][2])
+    for got, expected in zip(acted[True][:2], acted[False][:2], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     assert outputs[True]["stoch"].equal(outputs[False]["stoch"])
     torch.testing.assert_close(outputs[True]["deter"], outputs[False]["deter"], rtol=1e-4, atol=1e-5)
     for name, expected in outputs[False]["metrics"].items():

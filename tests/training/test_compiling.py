@@ -1,4 +1,4 @@
-"""torch.compile for the parts of an update: the same losses as without, and plain words where it cannot be."""
+"""torch.compile for acting and updates: the same numbers as without, and plain words where it cannot be."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from dreamer.training.compiling import choose_compile, missing_compiler
 
 
 @pytest.mark.skipif(bool(missing_compiler()), reason="no C++ compiler")
-def test_compiled_update_computes_what_the_plain_one_does():
+def test_compiled_update_and_policy_step_compute_what_the_plain_ones_do():
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
     script = [sys.executable, str(Path(__file__).with_name("compare_compiled.py"))]
