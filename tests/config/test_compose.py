@@ -70,7 +70,7 @@ def test_arguments_in_a_file_are_changed_one_by_one(composed):
 
 def test_keys_of_another_kind_of_environment_are_not_part_of_an_experiment(composed):
     saved = to_dict(parse(composed("env=walker_walk")))["env"]
-    assert saved.keys() == {"suite", "name", "obs", "action_repeat", "size", "camera", "render", "num_envs"}
+    assert saved.keys() == {"suite", "name", "obs", "action_repeat", "size", "camera", "render", "num_envs", "workers"}
 
 
 @pytest.mark.parametrize("size", [option for option in OPTIONS if option.startswith("model=")])
