@@ -58,7 +58,8 @@ def test_groups_have_their_own_rates_and_hold_every_parameter_once(tiny):
 
 
 def test_every_loss_has_a_scale_and_observation_keys_have_that_of_rec(tiny):
-    agent = build(tiny(*COUNTER, "model.loss_scales.rec=0.7", "model.loss_scales.replay_value=0.2"))
+    scales = [f"model.loss_scales.{pair}" for pair in ("rec=0.7", "rec_vector=null", "replay_value=0.2")]
+    agent = build(tiny(*COUNTER, *scales))
     names = ("counter", "action", "image", "reward", "cont", "dyn", "rep", "actor", "critic", "replay_value")
     assert [agent.loss_scale(name) for name in names] == [0.7, 0.7, 0.7, 1.0, 1.0, 1.0, 0.1, 1.0, 1.0, 0.2]
     with pytest.raises(AttributeError):
