@@ -216,6 +216,9 @@ class TrainerConfig:
     collect_steps: int | float = bounded(1024, low=0, is_whole=True)  # random policy steps before the first update
     eval_every: int | float = bounded(2e4, low=0, is_whole=True)  # environment steps; 0 never
     eval_episodes: int = bounded(3, low=1)
+    eval_length: int = bounded(
+        27_000, low=1
+    )  # policy steps after which an evaluation episode is cut off; Atari's limit
     video_every: int | float = bounded(2e4, low=0, is_whole=True)  # between open-loop videos; 0 never
     log_every: int | float = bounded(1e3, low=1, is_whole=True)  # environment steps between two rows of scalars
     checkpoint_minutes: float = bounded(5.0, above=0)

@@ -68,7 +68,9 @@ def main(cfg: DictConfig) -> None:
         if options.video and env.reset(0) and env.frame() is None:
             raise ValueError(f"video={options.video}: {config.env.name} has no picture to show on this machine.")
 
-    result = evaluate(agent, env, options.episodes, options.seed, record=options.video is not None)
+    result = evaluate(
+        agent, env, options.episodes, options.seed, config.trainer.eval_length, record=options.video is not None
+    )
     env.close()
     for index, (ret, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         print(f"episode {index}: return {ret:.1f}, {length} policy steps")

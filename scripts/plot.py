@@ -16,15 +16,18 @@ import numpy as np
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from dreamer.bounds import bounded, check_bounds
 from dreamer.cli import refusing_bad_input, run
 from dreamer.curves import Curve, read_config, read_curve, read_published, summarize
+
+SEEN = {"vision": "pixels", "proprio": "state"}
 
 
 @dataclass
 class PlotConfig:
     runs: list[str] = field(default_factory=list)
     out: str = "curve.png"
-    xmax: float = 0.0
+    xmax: float = bounded(0.0, low=0)
 
 
 ConfigStore.instance().store(name="plot_schema", node=PlotConfig)
@@ -35,6 +38,7 @@ def main(cfg: DictConfig) -> None:
     with refusing_bad_input():
         options = OmegaConf.to_object(cfg)
         assert isinstance(options, PlotConfig)
+        check_bounds(options)
         if not options.runs:
             raise ValueError("runs is empty; give runs=[DIR,DIR], directories with returns.csv and config.yaml.")
         directories = [Path(name) for name in options.runs]
@@ -44,14 +48,18 @@ def main(cfg: DictConfig) -> None:
         experiments: dict[str, list[Curve]] = {}
         for directory in directories:
             name = directory.resolve().parent.name if directory.name.startswith("seed") else directory.name
-            experiments.setdefault(name, []).append(read_curve(directory))
+            curve = read_curve(directory)
+            if options.xmax and curve.env_step[0] > options.xmax:
+                raise ValueError(f"xmax={options.xmax:g} lies before the first episode of {directory} has ended.")
+            experiments.setdefault(name, []).append(curve)
         try:
             import matplotlib
         except ModuleNotFoundError as error:
             raise ValueError('scripts/plot.py needs matplotlib: pip install -e ".[plot]"') from error
         matplotlib.use("Agg")
     task, obs = tasks.pop()
-    draw(options, f"{task}, {'pixels' if obs == 'vision' else 'state'}", experiments, read_published(task, obs))
+    title = f"{task}, {SEEN.get(obs, obs)}"
+    draw(options, title, experiments, read_published(task, obs))
 
 
 def draw(

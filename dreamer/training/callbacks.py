@@ -91,7 +91,10 @@ class Evaluate(Callback):
         if self.env is None:
             self.env = self.make_env()
         env_steps = self.dataset.collector.env_steps
-        result = evaluate(self.agent, self.env, self.config.trainer.eval_episodes, self.config.seed, record=True)
+        trainer_config, seed = self.config.trainer, self.config.seed
+        result = evaluate(
+            self.agent, self.env, trainer_config.eval_episodes, seed, trainer_config.eval_length, record=True
+        )
         self.run_log.log_metrics({"eval/return_mean": result.mean, "eval/return_std": result.std}, env_steps)
         if result.frames:
             stride = -(-len(result.frames) // 250)  # at most 250 frames, enough to see how it moves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from dreamer.agent import Agent
 from dreamer.envs.seeding import EVALUATION_STREAM, episode_seed
 from dreamer.envs.spec import Env
 from dreamer.training import generators
+
+MAX_FRAMES = 4000  # of a recording: more than the longest episode of the Control Suite, half a gigabyte at most
 
 
 class Evaluation(NamedTuple):
@@ -30,8 +33,8 @@ class Evaluation(NamedTuple):
         return float(np.std(self.returns))
 
 
-def evaluate(agent: Agent, env: Env, episodes: int, seed: int, record: bool = False) -> Evaluation:
-    """Run `episodes` whole episodes with sampled actions.
+def evaluate(agent: Agent, env: Env, episodes: int, seed: int, max_length: int, record: bool = False) -> Evaluation:
+    """Run `episodes` episodes with sampled actions: whole ones, unless one takes more than `max_length` policy steps.
 
     Episode i starts from a seed that `seed` and i determine and that training never uses. Draws come from a generator
     of its own, so an evaluation in between changes nothing of the training that goes on after it.
@@ -40,11 +43,10 @@ def evaluate(agent: Agent, env: Env, episodes: int, seed: int, record: bool = Fa
     with generators.forked(seed, agent.device):
         for index in range(episodes):
             ret, length = 0.0, 0
-            for reward, frame in episode(
-                agent, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index
-            ):
+            rows = episode(agent, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index)
+            for reward, frame in islice(rows, max_length + 1):
                 ret, length = ret + reward, length + 1
-                if frame is not None:
+                if frame is not None and length <= MAX_FRAMES:
                     frames.append(frame)
             returns.append(ret)
             lengths.append(length - 1)  # the first row is the reset

@@ -33,7 +33,9 @@ def recalled(config: Config) -> float:
     """Train up to config.trainer.max_steps, from where the run directory stands; the mean return after it."""
     training = prepare(config)
     training.fit()
-    return evaluate(training.agent.eval(), make_env(config.env), EPISODES, seed=0).mean
+    return evaluate(
+        training.agent.eval(), make_env(config.env), EPISODES, seed=0, max_length=config.trainer.eval_length
+    ).mean
 
 
 @pytest.mark.slow

@@ -21,10 +21,17 @@ def agent(tiny):
 def test_returns_and_lengths_are_those_of_whole_episodes(tiny):
     env = Counter("both", length=6)
     agent = Agent(tiny("env=dummy_counter", "env.obs=both").model, env.obs_space, env.action_space)
-    result = evaluate(agent, env, episodes=3, seed=0, record=True)
+    result = evaluate(agent, env, episodes=3, seed=0, max_length=6, record=True)
     assert (result.returns, result.lengths) == ([21.0] * 3, [6] * 3)  # 0 + 1 + ... + 6
     assert [frame[0, 0, 0] for frame in result.frames] == list(range(7)), "the first episode alone is recorded, whole"
-    assert evaluate(agent, env, episodes=1, seed=0).frames == []
+    assert evaluate(agent, env, episodes=1, seed=0, max_length=6).frames == []
+
+
+def test_an_episode_without_an_end_is_cut_off(tiny):
+    env = Counter(length=10**9)
+    agent = Agent(tiny("env=dummy_counter").model, env.obs_space, env.action_space)
+    result = evaluate(agent, env, episodes=2, seed=0, max_length=3)
+    assert (result.returns, result.lengths) == ([6.0] * 2, [3] * 2)  # 0 + 1 + 2 + 3
 
 
 def test_mean_and_standard_deviation_are_of_the_population():
@@ -33,7 +40,7 @@ def test_mean_and_standard_deviation_are_of_the_population():
 
 
 def test_one_seed_gives_one_result_and_another_seed_another(agent):
-    one, same, other = (evaluate(agent, Recall(), episodes=40, seed=seed) for seed in (5, 5, 6))
+    one, same, other = (evaluate(agent, Recall(), episodes=40, seed=seed, max_length=9) for seed in (5, 5, 6))
     assert one.returns == same.returns != other.returns
     assert 0 < one.mean < 1, "an untrained agent guesses"
 
@@ -43,7 +50,7 @@ def test_evaluation_draws_nothing_from_the_generators_of_training(agent):
     expected = torch.rand(3)
     torch.manual_seed(1)
     before = np.random.get_state()[1].copy()  # type: ignore[index]
-    evaluate(agent, Recall(), episodes=2, seed=0)
+    evaluate(agent, Recall(), episodes=2, seed=0, max_length=9)
     assert torch.equal(torch.rand(3), expected)
     assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
 
