@@ -14,7 +14,7 @@ from gymnasium.error import DependencyNotInstalled, Error
 
 from dreamer.bounds import nearest
 from dreamer.config import EnvConfig
-from dreamer.envs.images import shrink
+from dreamer.envs.images import in_colour, shrink
 from dreamer.envs.modules import check_arguments, import_own
 from dreamer.envs.seeding import reset_seeded
 from dreamer.envs.spaces import action_of, encode_picture, observation_entries, resized
@@ -147,8 +147,7 @@ class Gymnasium:
         images = [entry for entry in self._entries.values() if entry.space.is_image]
         if not images:
             return None
-        image = images[0].read(self._obs)
-        return shrink(image if image.shape[2] == 3 else np.repeat(image[..., :1], 3, axis=2))
+        return shrink(in_colour(images[0].read(self._obs)))
 
     def close(self) -> None:
         if hasattr(self._env, "close"):

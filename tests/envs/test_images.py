@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dreamer.envs.images import channels_last, common_size, is_picture, resize, shrink
+from dreamer.envs.images import channels_last, common_size, in_colour, is_picture, resize, shrink
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -41,6 +41,12 @@ def test_channels_come_last() -> None:
     np.testing.assert_array_equal(channels_last(image.transpose(2, 0, 1)), image)
     np.testing.assert_array_equal(channels_last(image), image)
     np.testing.assert_array_equal(channels_last(image[..., 0]), image[..., :1])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_people_see_three_channels_of_any_picture(channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (2, 5, channels)).astype(np.uint8)
+    np.testing.assert_array_equal(in_colour(image), image[..., [0, 0, 0] if channels == 1 else [0, 1, 2]])
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,6 @@ def test_vision_is_what_the_files_ask_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"suite": "dm"}, "env.suite=dm must be dmc, dummy, gymnasium, atari, crafter or custom."),
         ({"camera": 7}, "env.camera=7 must be from 0 to 1 for walker_walk, or -1, the free camera."),
         ({"camera": -2}, "env.camera=-2 must be from 0 to 1 for walker_walk, or -1, the free camera."),
         ({"name": "walker_wlak"}, "env.name=walker_wlak is not a task of env.suite=dmc; did you mean walker_walk"),
