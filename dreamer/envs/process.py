@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.resource_tracker import ensure_running
 from multiprocessing.util import Finalize
 from typing import Any, NoReturn
 
@@ -218,7 +219,10 @@ def _prepared_for_a_child() -> Iterator[None]:
     read their number when they are loaded, and signals held back until it ignores them."""
     saved = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if hasattr(signal, "pthread_sigmask") else None
+    mask = None
+    if hasattr(signal, "pthread_sigmask"):
+        ensure_running()  # else the start of the first process would start it, which unblocks the signals
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -273,6 +274,31 @@ def test_process_loads_no_torch_computes_alone_and_leaves_signals_to_its_parent(
     (row,) = rows_of(envs, [[1]])[0]
     np.testing.assert_array_equal(row.obs["counter"], [0, 1])
     assert rows_of(envs, [[ACTION]])[0][0].reward == 1
+
+
+STARTED = """
+import os, signal
+from functools import partial
+from dreamer.config import EnvConfig
+from dreamer.envs.make import make_env
+from dreamer.envs.process import Worker
+
+worker = Worker(partial(make_env, EnvConfig(suite="dummy", name="dummy_counter", obs="proprio")))
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.kill(worker._process.pid, number)
+print(*worker.begin().obs_space)
+worker.hang_up()
+worker.end()
+worker.free()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be held back here")
+def test_first_process_of_a_program_leaves_signals_to_its_parent_while_it_starts() -> None:
+    """In a program of its own: multiprocessing starts a helper with the first process, and never again."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, env=environment)
+    assert result.stdout.split() == ["counter", "action"], result.stderr
 
 
 def test_close_ends_processes_frees_memory_and_may_be_called_again(start: Callable[..., ProcessVector]) -> None:
