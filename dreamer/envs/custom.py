@@ -11,8 +11,9 @@ from dm_env import specs
 from gymnasium import spaces
 
 from dreamer.config import EnvConfig
-from dreamer.envs.gymnasium import Gymnasium, picture_mode, say_once
+from dreamer.envs.gymnasium import Gymnasium, picture_mode
 from dreamer.envs.modules import check_arguments, import_own, own_class
+from dreamer.envs.notices import NOTICES
 from dreamer.envs.seeding import is_seeded, reset_seeded, takes_keyword
 
 GYMNASIUM = ("reset", "step", "observation_space", "action_space")
@@ -30,7 +31,9 @@ def make(config: EnvConfig) -> Gymnasium:
             f"nor those of dm_env.Environment ({', '.join(DM_ENV)})."
         )
     if not is_seeded(env):
-        say_once(f"{name}: neither reset(seed=...) nor seed(...): no episode can be repeated, not even on resume.")
+        NOTICES.say_once(
+            f"{name}: neither reset(seed=...) nor seed(...): no episode can be repeated, not even on resume."
+        )
     if not all(hasattr(env, word) for word in GYMNASIUM):
         env = FromDmEnv(env, name)
     return Gymnasium(env, name, config.obs, config.action_repeat, config.size)

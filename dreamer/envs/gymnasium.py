@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -16,6 +16,7 @@ from dreamer.bounds import nearest
 from dreamer.config import EnvConfig
 from dreamer.envs.images import in_colour, shrink
 from dreamer.envs.modules import check_arguments, import_own
+from dreamer.envs.notices import NOTICES
 from dreamer.envs.seeding import reset_seeded
 from dreamer.envs.spaces import action_of, encode_picture, observation_entries, resized
 from dreamer.types import Space, TimeStep
@@ -97,7 +98,7 @@ class Gymnasium:
         self._obs: Any = None  # what the environment returned last
         self._is_running = False
         for line in resized(env.observation_space, self._entries):
-            say_once(f"{name}: {line}.")
+            NOTICES.say_once(f"{name}: {line}.")
 
     @property
     def raw(self) -> Any:
@@ -183,9 +184,3 @@ def _can_draw(env: Any) -> bool:
 
 def _is_wanted(obs: str, space: Space) -> bool:
     return obs in ("auto", "both") or space.is_image == (obs == "vision")
-
-
-@cache
-def say_once(line: str) -> None:
-    """Several environments of one run have the same to say."""
-    print(line, flush=True)

@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from dreamer.envs.notices import NOTICES
 from dreamer.envs.rendering import known_probe
 from dreamer.envs.shared_images import SharedImages
 from dreamer.envs.vector import Death, Move
-from dreamer.envs.worker import SIGNALS, Failure, Spaces, serve
+from dreamer.envs.worker import SIGNALS, Built, Failure, serve
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import TimeStep
 
@@ -46,11 +47,12 @@ class ProcessVector:
         try:
             for make in makers:
                 self._workers.append(Worker(make))
-            spaces = [self._first(index, worker) for index, worker in enumerate(self._workers)]
+            built = [self._first(index, worker) for index, worker in enumerate(self._workers)]
         except BaseException:
             self.close()
             raise
-        self.obs_space, self.action_space, self.env_steps_per_action = spaces[0]
+        self.obs_space, self.action_space = built[0].obs_space, built[0].action_space
+        self.env_steps_per_action = built[0].env_steps_per_action
 
     def step(self, moves: Mapping[int, Move]) -> dict[int, TimeStep | Death]:
         for index, move in moves.items():
@@ -72,7 +74,7 @@ class ProcessVector:
     def close(self) -> None:
         self._finalizer()
 
-    def _first(self, index: int, worker: Worker) -> Spaces:
+    def _first(self, index: int, worker: Worker) -> Built:
         try:
             return worker.begin()
         except WorkerDied as death:
@@ -148,15 +150,17 @@ class Worker:
             self._process.start()
         other.close()  # the child's end is the only one left, so its death is heard here
 
-    def begin(self) -> Spaces:
+    def begin(self) -> Built:
         """Wait until the environment is built."""
-        spaces = self._answer()
+        built: Built = self._answer()
+        for line in built.notices:
+            NOTICES.say_once(line)
         if self._images is None:
-            self._images = SharedImages(spaces.obs_space)
-        self._keys = list(spaces.obs_space)
+            self._images = SharedImages(built.obs_space)
+        self._keys = list(built.obs_space)
         self.ask("share", self._images.name)
         self._answer()
-        return spaces
+        return built
 
     def ask(self, name: str, *arguments: Any) -> None:
         with suppress(OSError):  # of a process that has died: who waits for the answer hears of it

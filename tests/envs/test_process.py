@@ -162,6 +162,14 @@ def test_rows_and_journals_are_those_of_environments_in_this_process(words: dict
         envs.close()
 
 
+def test_what_all_environments_have_to_say_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """capfd also hears the processes themselves."""
+    config = EnvConfig("custom", "Arm", "auto", size=32, class_="robots.Arm", num_envs=2, workers="process")
+    make_envs(config).close()
+    make_env(config)
+    assert capfd.readouterr().out.count("cameras.left of 84 x 84 pixels is resized to 32 x 32") == 1
+
+
 @pytest.mark.usefixtures("renderer")
 def test_pictures_of_a_simulation_are_drawn_in_the_process_by_what_draws_here() -> None:
     config = EnvConfig(suite="dmc", name="walker_walk", size=32, num_envs=2, workers="process")
