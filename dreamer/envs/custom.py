@@ -14,7 +14,7 @@ from dreamer.config import EnvConfig
 from dreamer.envs.gymnasium import Gymnasium, picture_mode
 from dreamer.envs.modules import check_arguments, import_own, own_class
 from dreamer.envs.notices import NOTICES
-from dreamer.envs.seeding import is_seeded, reset_seeded, takes_keyword
+from dreamer.envs.seeding import is_seeded, reset_seeded
 
 GYMNASIUM = ("reset", "step", "observation_space", "action_space")
 DM_ENV = ("reset", "step", "observation_spec", "action_spec")
@@ -23,8 +23,7 @@ DM_ENV = ("reset", "step", "observation_spec", "action_spec")
 def make(config: EnvConfig) -> Gymnasium:
     assert config.class_ is not None
     name, own = f"env.class={config.class_}", own_class(config.class_)
-    pictures = picture_mode(own) if takes_keyword(own, "render_mode") else {}
-    env = own(**{**pictures, **config.kwargs})
+    env = own(**{**picture_mode(own), **config.kwargs})
     if not any(all(hasattr(env, word) for word in words) for words in (GYMNASIUM, DM_ENV)):
         raise ValueError(
             f"{name} has neither the methods of gymnasium.Env ({', '.join(GYMNASIUM)}) "
@@ -47,7 +46,7 @@ def check(config: EnvConfig) -> None:
     own = own_class(config.class_)
     if not callable(own):
         raise ValueError(f"env.class={config.class_} is {own!r}, not a class.")
-    check_arguments(own, config.kwargs)
+    check_arguments(own, {**picture_mode(own), **config.kwargs})
 
 
 class FromDmEnv:

@@ -17,11 +17,12 @@ from dreamer.config import EnvConfig
 from dreamer.envs.images import in_colour, shrink
 from dreamer.envs.modules import check_arguments, import_own
 from dreamer.envs.notices import NOTICES
-from dreamer.envs.seeding import reset_seeded
+from dreamer.envs.seeding import reset_seeded, takes_keyword
 from dreamer.envs.spaces import action_of, encode_picture, observation_entries, resized
 from dreamer.types import Space, TimeStep
 
 PICTURES = "rgb_array"
+OF_THE_REGISTRY = ("max_episode_steps",)  # what gymnasium.make itself takes of env.kwargs
 WITHOUT_A_SCREEN = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 """For pygame, with which some draw: no window is opened, so it need not look for a screen."""
 
@@ -44,7 +45,9 @@ def check(config: EnvConfig) -> None:
     if config.import_:
         import_own(f"env.import={config.import_}", config.import_)
     assert config.id is not None
-    check_arguments(_creator(config.id), config.kwargs)
+    creator, registered = _creator(config.id), gymnasium.spec(config.id).kwargs
+    theirs = {name: value for name, value in config.kwargs.items() if name not in OF_THE_REGISTRY}
+    check_arguments(creator, {**picture_mode(creator), **registered, **theirs})
 
 
 def _creator(name: str) -> Any:
@@ -68,7 +71,7 @@ def _creator(name: str) -> Any:
 def picture_mode(creator: Any) -> dict[str, str]:
     """The argument that lets an environment draw itself, where it can."""
     modes = (getattr(creator, "metadata", None) or {}).get("render_modes") or ()
-    return {"render_mode": PICTURES} if PICTURES in modes else {}
+    return {"render_mode": PICTURES} if PICTURES in modes and takes_keyword(creator, "render_mode") else {}
 
 
 class Gymnasium:

@@ -193,6 +193,16 @@ def test_arguments_reach_the_constructor() -> None:
     assert env.step(np.zeros(1, np.int32)).reward == 0
 
 
+def test_what_the_registry_gives_need_not_be_given() -> None:
+    robot: Any = make_env(config("Wired-v1"))
+    assert robot.env.raw.unwrapped.port == 3
+
+
+def test_the_time_limit_may_be_an_argument_though_no_constructor_takes_it() -> None:
+    rows = episode(make_env(config("Blind-v0", kwargs={"max_episode_steps": 3})), 0, 3)
+    assert [row.is_last for row in rows] == [False, False, False, True] and not rows[-1].is_terminal
+
+
 def test_a_module_of_the_user_is_imported_from_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +232,7 @@ def test_an_action_that_is_not_finite_is_refused() -> None:
         ),
         ({"id": "Nobody/Knows-v0"}, "env.id=Nobody/Knows-v0 is not known to gymnasium"),
         ({"import_": "not_there"}, "env.import=not_there cannot be imported from "),
+        ({"id": "Wired-v0"}, "env.kwargs.port has no value; give env.kwargs.port=... on the command line"),
         ({"kwargs": {"gravitas": 1}}, "env.kwargs.gravitas is not an argument here; some are"),
         (
             {"obs": "proprio", "id": "Pictures-v0"},

@@ -76,6 +76,10 @@ def test_vision_is_what_the_files_ask_for() -> None:
         ({"name": "walker_wlak"}, "env.name=walker_wlak is not a task of env.suite=dmc; did you mean walker_walk"),
         ({"name": "atari_pong"}, "env.name=atari_pong is not a task of env.suite=dmc;"),
         ({"name": "xyz"}, "env.name=xyz is not a task of env.suite=dmc; some are acrobot_swingup"),
+        (
+            {"suite": "dummy", "name": "memory", "kwargs": {"obs": "vision"}},
+            "env.kwargs.obs is set by env.obs; give env.obs=... instead.",
+        ),
         ({"suite": "dummy"}, "env.name=walker_walk is not a task of env.suite=dummy; some are dummy_counter"),
     ],
 )
