@@ -24,7 +24,7 @@ def make(config: EnvConfig) -> Gymnasium:
     assert config.class_ is not None
     name, own = f"env.class={config.class_}", own_class(config.class_)
     env = own(**{**picture_mode(own), **config.kwargs})
-    if not any(all(hasattr(env, word) for word in words) for words in (GYMNASIUM, DM_ENV)):
+    if not has_all(env, GYMNASIUM) and not has_all(env, DM_ENV):
         raise ValueError(
             f"{name} has neither the methods of gymnasium.Env ({', '.join(GYMNASIUM)}) "
             f"nor those of dm_env.Environment ({', '.join(DM_ENV)})."
@@ -33,7 +33,7 @@ def make(config: EnvConfig) -> Gymnasium:
         NOTICES.say_once(
             f"{name}: neither reset(seed=...) nor seed(...): no episode can be repeated, not even on resume."
         )
-    if not all(hasattr(env, word) for word in GYMNASIUM):
+    if not has_all(env, GYMNASIUM):
         env = FromDmEnv(env, name)
     return Gymnasium(env, name, config.obs, config.action_repeat, config.size)
 
@@ -47,6 +47,11 @@ def check(config: EnvConfig) -> None:
     if not callable(own):
         raise ValueError(f"env.class={config.class_} is {own!r}, not a class.")
     check_arguments(own, {**picture_mode(own), **config.kwargs})
+
+
+def has_all(env: Any, members: tuple[str, ...]) -> bool:
+    """With both GYMNASIUM and DM_ENV an environment is taken for one of gymnasium."""
+    return all(hasattr(env, name) for name in members)
 
 
 class FromDmEnv:
