@@ -8,18 +8,19 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 import numpy as np
 from omegaconf import DictConfig
+from PIL import Image
 
 from dreamer.bounds import bounded, whole
 from dreamer.cli import refusing_bad_input, run, script_options, training_config
 from dreamer.config import Config, register
-
-if TYPE_CHECKING:
-    from dreamer.envs.spec import Env
+from dreamer.data.storage import columns_of, nbytes_of
+from dreamer.envs.checker.examine import build, examine
+from dreamer.envs.checker.table import aligned, describe, sheet_of, summary
+from dreamer.envs.spec import Env
 
 
 @dataclass
@@ -54,10 +55,6 @@ def main(cfg: DictConfig) -> None:
     with refusing_bad_input():
         options, config = script_options(cfg, Options), training_config(cfg)
         check_out(options.out)
-
-        from dreamer.envs.checker.examine import build, examine  # torch, which types.py needs, takes seconds to import
-        from dreamer.envs.checker.table import aligned, describe, summary
-
         env = build(config.env)
     lines = {"env": f"{config.env.name}, {config.env.obs}, action repeat {config.env.action_repeat}"}
     if isinstance(env, list):
@@ -79,8 +76,6 @@ def main(cfg: DictConfig) -> None:
 
 def describe_replay(config: Config, env: Env) -> str:
     """What the rows of this environment take, with the latents of the chosen model."""
-    from dreamer.data.storage import columns_of, nbytes_of
-
     columns = columns_of(env.obs_space, env.action_space, config.model.rssm.deter, config.model.rssm.stoch)
     capacity = int(config.replay.capacity)
     size = f"{nbytes_of(columns, 1):,} bytes a step, {nbytes_of(columns, capacity) / 1e9:.2f} GB in all"
@@ -88,10 +83,6 @@ def describe_replay(config: Config, env: Env) -> str:
 
 
 def write_sheet(out: str, frames: list[np.ndarray]) -> None:
-    from PIL import Image
-
-    from dreamer.envs.checker.table import sheet_of
-
     Image.fromarray(sheet_of(frames)).save(out)
 
 

@@ -20,7 +20,7 @@ def make(config: EnvConfig) -> Gymnasium:
 
 def check(config: EnvConfig) -> None:
     """ValueError where the package is not installed, or does not take what env.kwargs gives it."""
-    check_arguments(import_package("crafter", "crafter").Env, config.kwargs)
+    check_arguments(import_package("crafter", "crafter").Env, config.kwargs, given=("size",))
 
 
 class Crafter:

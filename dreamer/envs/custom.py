@@ -11,9 +11,10 @@ from dm_env import specs
 from gymnasium import spaces
 
 from dreamer.config import EnvConfig
-from dreamer.envs.gymnasium import Gymnasium, picture_mode, say_once
+from dreamer.envs.gymnasium import Gymnasium, picture_mode
 from dreamer.envs.modules import check_arguments, import_own, own_class
-from dreamer.envs.seeding import is_seeded, reset_seeded, takes_keyword
+from dreamer.envs.notices import NOTICES
+from dreamer.envs.seeding import is_seeded, reset_seeded
 
 GYMNASIUM = ("reset", "step", "observation_space", "action_space")
 DM_ENV = ("reset", "step", "observation_spec", "action_spec")
@@ -22,16 +23,17 @@ DM_ENV = ("reset", "step", "observation_spec", "action_spec")
 def make(config: EnvConfig) -> Gymnasium:
     assert config.class_ is not None
     name, own = f"env.class={config.class_}", own_class(config.class_)
-    pictures = picture_mode(own) if takes_keyword(own, "render_mode") else {}
-    env = own(**{**pictures, **config.kwargs})
-    if not any(all(hasattr(env, word) for word in words) for words in (GYMNASIUM, DM_ENV)):
+    env = own(**{**picture_mode(own), **config.kwargs})
+    if not has_all(env, GYMNASIUM) and not has_all(env, DM_ENV):
         raise ValueError(
             f"{name} has neither the methods of gymnasium.Env ({', '.join(GYMNASIUM)}) "
             f"nor those of dm_env.Environment ({', '.join(DM_ENV)})."
         )
     if not is_seeded(env):
-        say_once(f"{name}: neither reset(seed=...) nor seed(...): no episode can be repeated, not even on resume.")
-    if not all(hasattr(env, word) for word in GYMNASIUM):
+        NOTICES.say_once(
+            f"{name}: neither reset(seed=...) nor seed(...): no episode can be repeated, not even on resume."
+        )
+    if not has_all(env, GYMNASIUM):
         env = FromDmEnv(env, name)
     return Gymnasium(env, name, config.obs, config.action_repeat, config.size)
 
@@ -44,7 +46,12 @@ def check(config: EnvConfig) -> None:
     own = own_class(config.class_)
     if not callable(own):
         raise ValueError(f"env.class={config.class_} is {own!r}, not a class.")
-    check_arguments(own, config.kwargs)
+    check_arguments(own, {**picture_mode(own), **config.kwargs})
+
+
+def has_all(env: Any, members: tuple[str, ...]) -> bool:
+    """With both GYMNASIUM and DM_ENV an environment is taken for one of gymnasium."""
+    return all(hasattr(env, name) for name in members)
 
 
 class FromDmEnv:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -14,13 +14,15 @@ from gymnasium.error import DependencyNotInstalled, Error
 
 from dreamer.bounds import nearest
 from dreamer.config import EnvConfig
-from dreamer.envs.images import shrink
+from dreamer.envs.images import channels_last, in_colour, is_picture, shrink
 from dreamer.envs.modules import check_arguments, import_own
-from dreamer.envs.seeding import reset_seeded
+from dreamer.envs.notices import NOTICES
+from dreamer.envs.seeding import reset_seeded, takes_keyword
 from dreamer.envs.spaces import action_of, encode_picture, observation_entries, resized
 from dreamer.types import Space, TimeStep
 
 PICTURES = "rgb_array"
+OF_THE_REGISTRY = ("max_episode_steps",)  # what gymnasium.make itself takes of env.kwargs
 WITHOUT_A_SCREEN = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 """For pygame, with which some draw: no window is opened, so it need not look for a screen."""
 
@@ -43,7 +45,9 @@ def check(config: EnvConfig) -> None:
     if config.import_:
         import_own(f"env.import={config.import_}", config.import_)
     assert config.id is not None
-    check_arguments(_creator(config.id), config.kwargs)
+    creator, registered = _creator(config.id), gymnasium.spec(config.id).kwargs
+    theirs = {name: value for name, value in config.kwargs.items() if name not in OF_THE_REGISTRY}
+    check_arguments(creator, {**picture_mode(creator), **registered, **theirs})
 
 
 def _creator(name: str) -> Any:
@@ -67,7 +71,7 @@ def _creator(name: str) -> Any:
 def picture_mode(creator: Any) -> dict[str, str]:
     """The argument that lets an environment draw itself, where it can."""
     modes = (getattr(creator, "metadata", None) or {}).get("render_modes") or ()
-    return {"render_mode": PICTURES} if PICTURES in modes else {}
+    return {"render_mode": PICTURES} if PICTURES in modes and takes_keyword(creator, "render_mode") else {}
 
 
 class Gymnasium:
@@ -96,8 +100,9 @@ class Gymnasium:
         self.env_steps_per_action = action_repeat
         self._obs: Any = None  # what the environment returned last
         self._is_running = False
+        self._is_drawable: bool | None = None  # for people; None until somebody wants to look
         for line in resized(env.observation_space, self._entries):
-            say_once(f"{name}: {line}.")
+            NOTICES.say_once(f"{name}: {line}.")
 
     @property
     def raw(self) -> Any:
@@ -139,16 +144,14 @@ class Gymnasium:
 
     def frame(self) -> np.ndarray | None:
         """What `render` draws, else the first picture that is observed; no side longer than 256 pixels."""
-        if _can_draw(self._env):
-            try:
-                return shrink(self._render())
-            except DependencyNotInstalled:
-                return None
+        if self._is_drawable is None:
+            self._is_drawable = self._draws_for_people()
+        if self._is_drawable:
+            return shrink(self._render())
         images = [entry for entry in self._entries.values() if entry.space.is_image]
         if not images:
             return None
-        image = images[0].read(self._obs)
-        return shrink(image if image.shape[2] == 3 else np.repeat(image[..., :1], 3, axis=2))
+        return shrink(in_colour(images[0].read(self._obs)))
 
     def close(self) -> None:
         if hasattr(self._env, "close"):
@@ -161,7 +164,33 @@ class Gymnasium:
         return obs
 
     def _render(self) -> np.ndarray:
-        return np.asarray(self._env.render(), np.uint8)
+        """What the environment draws, uint8 [h w 3]."""
+        drawn = self._env.render()
+        image = np.asarray(drawn)
+        is_numbers = image.dtype.kind in "biuf"
+        if not is_numbers or not is_picture(image.shape, np.dtype(np.uint8)):
+            found = f"{image.dtype} {list(image.shape)}" if is_numbers else type(drawn).__name__
+            raise ValueError(f"render returns {found}, not a picture [h w 3]")
+        return in_colour(channels_last(image.astype(np.uint8, copy=False)))
+
+    def _drawing_error(self) -> Exception | None:
+        """Why there is no picture: each environment, and each OpenGL, raises errors of its own."""
+        try:
+            self._render()
+        except Exception as error:
+            return error
+        return None
+
+    def _draws_for_people(self) -> bool:
+        """Whether `frame` can call `render`. Nobody learns from its pictures: where it fails, a line is enough."""
+        if not _can_draw(self._env):
+            return False
+        if (error := self._drawing_error()) is None:
+            return True
+        NOTICES.say_once(
+            f"{self._name}: videos show what is observed, or nothing, for it cannot be drawn: {_told(error)}"
+        )
+        return False
 
     def _check_drawing(self, obs: str) -> None:
         """ValueError where the environment cannot draw itself on this machine."""
@@ -170,11 +199,9 @@ class Gymnasium:
                 f"env.obs={obs}: {self._name} has no picture, and no render_mode rgb_array to draw one; "
                 "use env.obs=auto."
             )
-        try:
-            reset_seeded(self._env, 0)
-            self._render()
-        except DependencyNotInstalled as error:
-            raise ValueError(f'env.obs={obs}: {self._name}: {error}; pip install ".[gymnasium]"') from error
+        reset_seeded(self._env, 0)
+        if (error := self._drawing_error()) is not None:
+            raise ValueError(f"env.obs={obs}: {self._name} cannot be drawn: {_told(error)}") from error
 
 
 def _can_draw(env: Any) -> bool:
@@ -182,11 +209,12 @@ def _can_draw(env: Any) -> bool:
     return getattr(env, "render_mode", PICTURES if hasattr(env, "render") else None) == PICTURES
 
 
+def _told(error: Exception) -> str:
+    """In a line."""
+    if isinstance(error, DependencyNotInstalled):
+        return f'{error}; pip install ".[gymnasium]"'
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def _is_wanted(obs: str, space: Space) -> bool:
     return obs in ("auto", "both") or space.is_image == (obs == "vision")
-
-
-@cache
-def say_once(line: str) -> None:
-    """Several environments of one run have the same to say."""
-    print(line, flush=True)

@@ -35,6 +35,11 @@ def channels_last(image: np.ndarray) -> np.ndarray:
     return image if image.shape[2] in CHANNELS else np.ascontiguousarray(image.transpose(1, 2, 0))
 
 
+def in_colour(image: np.ndarray) -> np.ndarray:
+    """A picture [h w c] for people, [h w 3]: one channel is grey, a fourth (transparency, depth) is left out."""
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+
+
 def common_size(sizes: list[tuple[int, int]], size: int | None) -> tuple[int, int]:
     """Height and width for all pictures of an observation, which the encoder stacks on their channels.
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import ModuleType
 from typing import Any
 
@@ -47,11 +47,24 @@ def own_class(path: str) -> Any:
     return getattr(module, name)
 
 
-def check_arguments(function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
-    """ValueError where `function` does not take an argument of env.kwargs."""
+def check_arguments(function: Callable[..., Any], kwargs: dict[str, Any], given: Collection[str] = ()) -> None:
+    """ValueError where env.kwargs has an argument that `function` does not take, or lacks one that it needs.
+
+    The arguments `given` are set by keys of the same names: env.kwargs may not have them.
+    """
     parameters = inspect.signature(function).parameters
-    if any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
-        return
+    takes_any = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+    free = [name for name in parameters if name not in given]
     for name in kwargs:
-        if name not in parameters:
-            raise ValueError(f"env.kwargs.{name} is not an argument here; {suggestion(name, parameters)}")
+        if name in given:
+            raise ValueError(f"env.kwargs.{name} is set by env.{name}; give env.{name}=... instead.")
+        if name not in free and not takes_any:
+            hint = suggestion(name, free) if free else "there is none."
+            raise ValueError(f"env.kwargs.{name} is not an argument here; {hint}")
+    for name in free:
+        item = parameters[name]
+        is_needed = item.default is item.empty and item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)
+        if is_needed and name not in kwargs:
+            raise ValueError(
+                f"env.kwargs.{name} has no value; give env.kwargs.{name}=... on the command line or in a YAML file."
+            )

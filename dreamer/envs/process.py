@@ -7,15 +7,17 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.resource_tracker import ensure_running
 from multiprocessing.util import Finalize
 from typing import Any, NoReturn
 
 import numpy as np
 
+from dreamer.envs.notices import NOTICES
 from dreamer.envs.rendering import known_probe
 from dreamer.envs.shared_images import SharedImages
 from dreamer.envs.vector import Death, Move
-from dreamer.envs.worker import SIGNALS, Failure, Spaces, serve
+from dreamer.envs.worker import SIGNALS, Built, Failure, serve
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import TimeStep
 
@@ -45,11 +47,12 @@ class ProcessVector:
         try:
             for make in makers:
                 self._workers.append(Worker(make))
-            spaces = [self._first(index, worker) for index, worker in enumerate(self._workers)]
+            built = [self._first(index, worker) for index, worker in enumerate(self._workers)]
         except BaseException:
             self.close()
             raise
-        self.obs_space, self.action_space, self.env_steps_per_action = spaces[0]
+        self.obs_space, self.action_space = built[0].obs_space, built[0].action_space
+        self.env_steps_per_action = built[0].env_steps_per_action
 
     def step(self, moves: Mapping[int, Move]) -> dict[int, TimeStep | Death]:
         for index, move in moves.items():
@@ -71,7 +74,7 @@ class ProcessVector:
     def close(self) -> None:
         self._finalizer()
 
-    def _first(self, index: int, worker: Worker) -> Spaces:
+    def _first(self, index: int, worker: Worker) -> Built:
         try:
             return worker.begin()
         except WorkerDied as death:
@@ -147,15 +150,17 @@ class Worker:
             self._process.start()
         other.close()  # the child's end is the only one left, so its death is heard here
 
-    def begin(self) -> Spaces:
+    def begin(self) -> Built:
         """Wait until the environment is built."""
-        spaces = self._answer()
+        built: Built = self._answer()
+        for line in built.notices:
+            NOTICES.say_once(line)
         if self._images is None:
-            self._images = SharedImages(spaces.obs_space)
-        self._keys = list(spaces.obs_space)
+            self._images = SharedImages(built.obs_space)
+        self._keys = list(built.obs_space)
         self.ask("share", self._images.name)
         self._answer()
-        return spaces
+        return built
 
     def ask(self, name: str, *arguments: Any) -> None:
         with suppress(OSError):  # of a process that has died: who waits for the answer hears of it
@@ -218,7 +223,10 @@ def _prepared_for_a_child() -> Iterator[None]:
     read their number when they are loaded, and signals held back until it ignores them."""
     saved = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if hasattr(signal, "pthread_sigmask") else None
+    mask = None
+    if hasattr(signal, "pthread_sigmask"):
+        ensure_running()  # else the start of the first process would start it, which unblocks the signals
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

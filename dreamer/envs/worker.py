@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dreamer.envs import rendering
+from dreamer.envs.notices import NOTICES
 from dreamer.envs.shared_images import SharedImages
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import Space, TimeStep
@@ -20,12 +21,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Those by which a run is stopped. A terminal or a scheduler sends them to every process; the parent alone answers."""
 
 
-class Spaces(NamedTuple):
-    """The first answer of a worker: its environment is built."""
+class Built(NamedTuple):
+    """The first answer of a worker: its environment is built, and had `notices` to say."""
 
     obs_space: dict[str, Space]
     action_space: Space
     env_steps_per_action: int
+    notices: list[str]
 
 
 class Failure(NamedTuple):
@@ -73,9 +75,10 @@ def serve(connection: Connection, make: Callable[[], EpisodeJournal], probe: ren
     if hasattr(signal, "pthread_sigmask"):  # they were held back until here
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     rendering.adopt(probe)
+    NOTICES.is_silent = True  # they come with `Built`: the parent says once what all of its environments have to say
     try:
         env = make()
-        connection.send(Spaces(env.obs_space, env.action_space, env.env_steps_per_action))
+        connection.send(Built(env.obs_space, env.action_space, env.env_steps_per_action, NOTICES.lines))
         answers = Answers(env)
         while (request := _next(connection)) is not None:
             name, *arguments = request

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from dreamer.envs.make import make_envs
 
 ENDLESS = 10**9
 Build = Callable[..., Collector]
+KILLER = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL  # what Process.kill is taken for
 
 
 @pytest.fixture
@@ -94,7 +97,8 @@ def test_episode_of_a_process_that_dies_ends_as_truncated(
     kill(collector, 1)
     take(collector, 30)
     assert capsys.readouterr().out == (
-        "Environment 1 died (killed by signal 9, Killed) and was started again: its episode ends here, truncated.\n"
+        f"Environment 1 died (killed by signal {int(KILLER)}, {signal.strsignal(KILLER)}) and was started again: "
+        "its episode ends here, truncated.\n"
     )
     rows = rows_of(collector)
     index = rows["obs.counter"][..., 0]

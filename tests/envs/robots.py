@@ -122,10 +122,20 @@ class Unseeded:
         return int(action), 1.0, False, False, {}
 
 
+class Wired(Arm):
+    """It cannot be made without `port`, and takes no render_mode."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.port = port
+
+
 class Nothing:
     """No environment."""
 
 
 gym.register("Blind-v0", Blind, max_episode_steps=10)
+gym.register("Wired-v0", Wired)
+gym.register("Wired-v1", Wired, kwargs={"port": 3})
 gym.register("Pictures-v0", Pictures)
 gym.register("Undrawn-v0", Undrawn)

@@ -101,6 +101,7 @@ def test_advance_is_step_without_a_picture() -> None:
     ("changes", "message"),
     [
         ({"game": "pogn"}, "env.game=pogn is not a game of ale_py; did you mean pong"),
+        ({"kwargs": {"size": 96}}, "env.kwargs.size is set by env.size; give env.size=... instead."),
         ({"kwargs": {"stiky": 1}}, "env.kwargs.stiky is not an argument here; did you mean sticky?"),
     ],
 )

@@ -442,6 +442,16 @@ def test_sound_environments_of_others_have_no_findings() -> None:
         assert check_raw(env, STEPS, 0) == []
 
 
+class Both(Plain):
+    """Its methods are gymnasium's, and it has specs beside them."""
+
+    def observation_spec(self) -> Any:
+        return Pendulum().observation_spec()
+
+    def action_spec(self) -> Any:
+        return Pendulum().action_spec()
+
+
 # -- from a config
 
 
@@ -480,7 +490,7 @@ def test_the_environment_inside_an_adapter_is_checked_first(made: Callable[[type
     assert not report.is_sound and report.seen == {}, "what comes after would tell the same again"
 
 
-@pytest.mark.parametrize("own", [Plain, Pendulum], ids=lambda own: own.__name__)
+@pytest.mark.parametrize("own", [Plain, Pendulum, Both], ids=lambda own: own.__name__)
 def test_a_sound_class_of_the_users_has_no_findings(made: Callable[[type], Any], own: type) -> None:
     env = made(own)
     assert isinstance(raw_of(env), own)

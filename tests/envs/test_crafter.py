@@ -20,6 +20,11 @@ def config(**changes: Any) -> EnvConfig:
     return EnvConfig(**{"suite": "crafter", "name": "crafter", "obs": "vision", "action_repeat": 1, **changes})
 
 
+def test_the_size_of_pictures_has_a_key_of_its_own() -> None:
+    with pytest.raises(ValueError, match=r"^env.kwargs.size is set by env.size; give env.size=... instead.$"):
+        make_env(config(kwargs={"size": 5}))
+
+
 def look(seed: int, num: int) -> str:
     """A digest of all pictures and rewards of an episode."""
     env, digest = make_env(config(size=32)), hashlib.sha256()

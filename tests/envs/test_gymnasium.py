@@ -149,8 +149,52 @@ def test_without_pygame_an_environment_has_no_frame_and_no_vision(monkeypatch: p
     env = make_env(config("Blind-v0"))
     env.reset(0)
     assert env.frame() is None
-    with pytest.raises(ValueError, match=r'env.obs=both: env.id=Blind-v0: pygame is .*; pip install "\.\[gymnasium\]"'):
+    with pytest.raises(
+        ValueError, match=r'env.obs=both: env.id=Blind-v0 cannot be drawn: pygame is .*; pip install "\.\[gymnasium\]"'
+    ):
         make_env(config("Blind-v0", obs="both"))
+
+
+def no_opengl() -> None:
+    raise AttributeError("'NoneType' object has no attribute 'glGetError'")
+
+
+@pytest.mark.parametrize(
+    ("render", "why"),
+    [
+        (lambda: None, "ValueError: render returns NoneType, not a picture [h w 3]"),
+        (lambda: np.zeros((8, 8, 5), np.uint8), "ValueError: render returns uint8 [8, 8, 5], not a picture [h w 3]"),
+        (no_opengl, "AttributeError: 'NoneType' object has no attribute 'glGetError'"),
+    ],
+    ids=["nothing", "no picture", "no OpenGL"],
+)
+def test_what_cannot_be_drawn_is_trained_from_state_and_a_line_says_so_once(
+    render: Any,
+    why: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = f"env.class={request.node.callspec.id}"  # of its own: what was said of another is not said again
+    monkeypatch.setattr(robots.Arm, "render", lambda self: render())
+    for robot, shape in ((robots.Blind, None), (robots.Arm, (80, 80, 3))):
+        env = Gymnasium(robot(render_mode="rgb_array"), name, "auto", 1, None)
+        env.reset(0)
+        for _ in range(2):
+            assert getattr(env.frame(), "shape", None) == shape, "of a camera, where it has one"
+    said = [line for line in capsys.readouterr().out.splitlines() if "drawn" in line]
+    assert said == [f"{name}: videos show what is observed, or nothing, for it cannot be drawn: {why}"]
+    with pytest.raises(ValueError) as caught:
+        Gymnasium(robots.Blind(render_mode="rgb_array"), name, "both", 1, None)
+    assert str(caught.value) == f"env.obs=both: {name} cannot be drawn: {why}"
+
+
+def test_a_transparent_drawing_is_shown_in_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robots.Arm, "render", lambda self: np.full((8, 8, 4), [10, 20, 30, 0], np.uint8))
+    env = Gymnasium(robots.Blind(render_mode="rgb_array"), "env.id=Blind-v0", "both", 1, None)
+    row, frame = env.reset(0), env.frame()
+    for picture in (row.obs["image"], frame):
+        assert picture is not None and picture.shape[2] == 3 and (picture == [10, 20, 30]).all()
 
 
 def test_people_see_what_is_observed_where_nothing_is_drawn() -> None:
@@ -193,6 +237,16 @@ def test_arguments_reach_the_constructor() -> None:
     assert env.step(np.zeros(1, np.int32)).reward == 0
 
 
+def test_what_the_registry_gives_need_not_be_given() -> None:
+    robot: Any = make_env(config("Wired-v1"))
+    assert robot.env.raw.unwrapped.port == 3
+
+
+def test_the_time_limit_may_be_an_argument_though_no_constructor_takes_it() -> None:
+    rows = episode(make_env(config("Blind-v0", kwargs={"max_episode_steps": 3})), 0, 3)
+    assert [row.is_last for row in rows] == [False, False, False, True] and not rows[-1].is_terminal
+
+
 def test_a_module_of_the_user_is_imported_from_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,9 +270,13 @@ def test_an_action_that_is_not_finite_is_refused() -> None:
     ("changes", "message"),
     [
         ({"id": "CartPole-v9"}, "env.id=CartPole-v9 is not known to gymnasium"),
-        ({"id": "CartPol-v1"}, "env.id=CartPol-v1 is not known to gymnasium 1.4.0; did you mean CartPole-v1"),
+        (
+            {"id": "CartPol-v1"},
+            f"env.id=CartPol-v1 is not known to gymnasium {gym.__version__}; did you mean CartPole-v1",
+        ),
         ({"id": "Nobody/Knows-v0"}, "env.id=Nobody/Knows-v0 is not known to gymnasium"),
         ({"import_": "not_there"}, "env.import=not_there cannot be imported from "),
+        ({"id": "Wired-v0"}, "env.kwargs.port has no value; give env.kwargs.port=... on the command line"),
         ({"kwargs": {"gravitas": 1}}, "env.kwargs.gravitas is not an argument here; some are"),
         (
             {"obs": "proprio", "id": "Pictures-v0"},

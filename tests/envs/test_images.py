@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from dreamer.envs.images import channels_last, common_size, is_picture, resize, shrink
+from dreamer.envs.images import channels_last, common_size, in_colour, is_picture, resize, shrink
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_smaller_picture_holds_the_means_of_areas(channels: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 12, channels)).astype(np.uint8)
-    image[..., -1] = 0  # a fourth channel is no transparency that would blacken the others
+    image[..., 3:] = 0  # a fourth channel is no transparency that would blacken the others
     means = image.reshape(4, 2, 4, 3, channels).mean((1, 3))
     small = resize(image, 4, 4)
     assert small.shape == (4, 4, channels) and small.dtype == np.uint8 and small.flags.writeable
@@ -41,6 +41,12 @@ def test_channels_come_last() -> None:
     np.testing.assert_array_equal(channels_last(image.transpose(2, 0, 1)), image)
     np.testing.assert_array_equal(channels_last(image), image)
     np.testing.assert_array_equal(channels_last(image[..., 0]), image[..., :1])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_people_see_three_channels_of_any_picture(channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (2, 5, channels)).astype(np.uint8)
+    np.testing.assert_array_equal(in_colour(image), image[..., [0, 0, 0] if channels == 1 else [0, 1, 2]])
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,15 @@ def test_vision_is_what_the_files_ask_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"suite": "dm"}, "env.suite=dm must be dmc, dummy, gymnasium, atari, crafter or custom."),
         ({"camera": 7}, "env.camera=7 must be from 0 to 1 for walker_walk, or -1, the free camera."),
         ({"camera": -2}, "env.camera=-2 must be from 0 to 1 for walker_walk, or -1, the free camera."),
         ({"name": "walker_wlak"}, "env.name=walker_wlak is not a task of env.suite=dmc; did you mean walker_walk"),
         ({"name": "atari_pong"}, "env.name=atari_pong is not a task of env.suite=dmc;"),
         ({"name": "xyz"}, "env.name=xyz is not a task of env.suite=dmc; some are acrobot_swingup"),
+        (
+            {"suite": "dummy", "name": "memory", "kwargs": {"obs": "vision"}},
+            "env.kwargs.obs is set by env.obs; give env.obs=... instead.",
+        ),
         ({"suite": "dummy"}, "env.name=walker_walk is not a task of env.suite=dummy; some are dummy_counter"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from dreamer.types import TimeStep
 
 Make = Callable[[], EpisodeJournal]
 ACTION = np.full(2, 0.5, np.float32)
+KILLER = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL  # what Process.kill is taken for
 
 
 class Falls(Counter):
@@ -160,6 +162,14 @@ def test_rows_and_journals_are_those_of_environments_in_this_process(words: dict
         envs.close()
 
 
+def test_what_all_environments_have_to_say_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """capfd also hears the processes themselves."""
+    config = EnvConfig("custom", "Arm", "auto", size=32, class_="robots.Arm", num_envs=2, workers="process")
+    make_envs(config).close()
+    make_env(config)
+    assert capfd.readouterr().out.count("cameras.left of 84 x 84 pixels is resized to 32 x 32") == 1
+
+
 @pytest.mark.usefixtures("renderer")
 def test_pictures_of_a_simulation_are_drawn_in_the_process_by_what_draws_here() -> None:
     config = EnvConfig(suite="dmc", name="walker_walk", size=32, num_envs=2, workers="process")
@@ -200,7 +210,9 @@ def test_killed_process_is_replaced_and_the_others_go_on(start: Callable[..., Pr
     rows_of(envs, [[1, 2], [ACTION, ACTION]])
     kill(envs, 0)
     rows = envs.step({0: ACTION, 1: ACTION})
-    assert rows[0] == Death("killed by signal 9, Killed") and isinstance(rows[1], TimeStep)
+    assert rows[0] == Death(f"killed by signal {int(KILLER)}, {signal.strsignal(KILLER)}") and isinstance(
+        rows[1], TimeStep
+    )
     assert rows_of(envs, [[3, ACTION]])[0][0].is_first
     kill(envs, 1)
     state = envs.state_dict()
@@ -270,6 +282,31 @@ def test_process_loads_no_torch_computes_alone_and_leaves_signals_to_its_parent(
     (row,) = rows_of(envs, [[1]])[0]
     np.testing.assert_array_equal(row.obs["counter"], [0, 1])
     assert rows_of(envs, [[ACTION]])[0][0].reward == 1
+
+
+STARTED = """
+import os, signal
+from functools import partial
+from dreamer.config import EnvConfig
+from dreamer.envs.make import make_env
+from dreamer.envs.process import Worker
+
+worker = Worker(partial(make_env, EnvConfig(suite="dummy", name="dummy_counter", obs="proprio")))
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.kill(worker._process.pid, number)
+print(*worker.begin().obs_space)
+worker.hang_up()
+worker.end()
+worker.free()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be held back here")
+def test_first_process_of_a_program_leaves_signals_to_its_parent_while_it_starts() -> None:
+    """In a program of its own: multiprocessing starts a helper with the first process, and never again."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, env=environment)
+    assert result.stdout.split() == ["counter", "action"], result.stderr
 
 
 def test_close_ends_processes_frees_memory_and_may_be_called_again(start: Callable[..., ProcessVector]) -> None:

@@ -12,6 +12,7 @@ from dreamer.envs.checker.driver import Driver
 from dreamer.envs.checker.findings import Findings
 from dreamer.envs.checker.report import Report, Seen, judge
 from dreamer.envs.checker.rows import check_spaces
+from dreamer.envs.images import in_colour
 from dreamer.envs.spec import Replayable
 from dreamer.types import Space, TimeStep
 
@@ -187,7 +188,7 @@ def _watch(driver: Driver, film: _Film, report: Report) -> None:
         frame = driver.frame()
         images = [value for key, value in driver.obs.items() if driver.env.obs_space[key].is_image]
         if images:
-            frame = images[0] if images[0].shape[2] == 3 else np.repeat(images[0][..., :1], 3, axis=2)
+            frame = in_colour(images[0])
         if frame is not None:
             film.frames.append(frame.copy())
 

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from dreamer.envs.checker.findings import Finding, Findings, Stop
 from dreamer.envs.checker.rows import check_reward
-from dreamer.envs.custom import FromDmEnv, to_space
+from dreamer.envs.custom import GYMNASIUM, FromDmEnv, has_all, to_space
 from dreamer.envs.gymnasium import Gymnasium
 from dreamer.envs.seeding import episode_seed, is_seeded, reset_seeded
 
@@ -27,8 +27,8 @@ def check_raw(env: Any, num_steps: int, seed: int) -> list[Finding]:
             "it takes no seed: neither reset(seed=...) nor seed(...).",
             "No episode can be repeated: a resumed run cannot go on with its unfinished one.",
         )
-    is_dm_env = hasattr(env, "observation_spec")
-    findings.attempt(_play, (_DmEnv if is_dm_env else _Gymnasium)(env, findings), num_steps, seed)
+    form = _Gymnasium if has_all(env, GYMNASIUM) else _DmEnv
+    findings.attempt(_play, form(env, findings), num_steps, seed)
     return list(findings)
 
 

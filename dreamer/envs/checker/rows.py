@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dreamer.envs.checker.findings import Findings
+from dreamer.envs.images import CHANNELS
 from dreamer.types import Space, TimeStep
 
-CHANNELS = (1, 3, 4)
 SMALLEST_PICTURE = 16  # pixels
 
 
