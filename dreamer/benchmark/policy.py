@@ -11,14 +11,20 @@ import torch
 from dreamer.benchmark.timing import Budget, best, interleaved
 from dreamer.benchmark.update import random_values, spaces
 from dreamer.config import Config
+from dreamer.training.compiling import choose_compile, compile_acting
 from dreamer.training.run import build_agent
 
 
 def measure_policy(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
-    """Median of the fastest of `threads`; the observation is noise, so nothing is simulated or drawn."""
+    """Median of the fastest of `threads`; the observation is noise, so nothing is simulated or drawn. Compiled where a
+    run of this config would be.
+    """
     torch.manual_seed(config.seed)
     obs_space, action_space = spaces(config.env)
     agent = build_agent(config, obs_space, action_space)
+    is_compiled = choose_compile(config.trainer.compile, config.num_updates)
+    if is_compiled:
+        compile_acting(agent)
     obs = {key: random_values(space, (1,)).numpy() for key, space in obs_space.items()}
     action, latent = np.zeros((1, *action_space.shape), action_space.dtype), agent.initial(1)
     is_first = np.zeros(1, bool)
@@ -33,5 +39,7 @@ def measure_policy(config: Config, threads: list[int], budget: Budget) -> dict[s
     return {
         **timings[chosen]._asdict(),
         "threads": chosen,
+        "precision": agent.precision,
+        "is_compiled": is_compiled,
         "by_threads": {str(number): timing._asdict() for number, timing in timings.items()},
     }

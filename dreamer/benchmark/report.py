@@ -43,6 +43,8 @@ def notes(what: str, entry: Entry) -> str:
             f"{entry['gflop']:.3g} GFLOP at {entry['gflop_per_second']:.0f} GFLOP/s are "
             f"{duration(entry['limit_seconds'])}: {entry['times_limit']:.1f} times the limit{memory}"
         )
+    if what == "policy":
+        return f"{entry['precision']}{', compiled' if entry['is_compiled'] else ''}"
     if what == "render":
         return f"mean difference {entry['mean_difference']:.3f} of 255, {entry['share_off']:.2%} of pixels off by > 3"
     if what == "end_to_end":

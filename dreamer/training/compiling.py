@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from dreamer.agent import Agent
 from dreamer.training.module import DreamerModule
 
 WORTHWHILE = 4000
@@ -39,9 +40,9 @@ def missing_compiler() -> str:
 def compile_parts(module: DreamerModule) -> None:
     """Compile a policy step, and piece by piece what an update is made of; videos go on with the plain functions.
 
-    Pieces are some rows of what is observed and a step of imagination: a graph of a whole loop takes minutes to compile
-    and is no faster.
-    A thread of environments acts with a copy of the agent, taken before, whose policy step is not compiled.
+    Pieces are some rows of what is observed and a step of imagination: a graph of a whole loop takes minutes to
+    compile and is no faster. A thread of environments acts with a copy of the agent, taken before, whose policy step is
+    not compiled.
     """
     world_model, actor_critic = module.agent.world_model, module.agent.actor_critic
     for owner, name in (
@@ -54,7 +55,11 @@ def compile_parts(module: DreamerModule) -> None:
         setattr(owner, name, WithGradient(getattr(owner, name)))
     world_model.predict = compiled(world_model.predict)
     module.dream_step = compiled(module.dream_step)
-    module.agent.act_step = compiled(module.agent.act_step)
+    compile_acting(module.agent)
+
+
+def compile_acting(agent: Agent) -> None:
+    agent.act_step = compiled(agent.act_step)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
