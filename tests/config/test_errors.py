@@ -39,9 +39,9 @@ OUT_OF_RANGE = {
     "model.imagination.horizon=0": "at least 1",
     "model.encoder.kernel=1": "at least 3 with model.encoder.strided=true",
     "model.decoder.kernel=1": "at least 3 with model.decoder.strided=true",
-    "model.imagination.last=33": "at most batch_length=32",
+    "model.imagination.last=17": "at most batch_length=16",
     "model.imagination.last=1": "0 (all rows) or at least 2",
-    "replay.capacity=527": "at least 528",
+    "replay.capacity=543": "at least 544",
     "env.obs=pixels": "vision, proprio, both or auto",
     "env.obs=auto": "vision or proprio or both with env.suite=dmc",
     "env.suite=dm": "dmc, dummy, gymnasium, atari, crafter or custom",
@@ -187,4 +187,4 @@ def test_failing_job_of_a_multirun_leaves_its_error_and_the_next_one_runs(train_
     result = train_py("-m", "run_dir=sweep", "batch_length=1,16", "replay.capacity=1", "hydra/hydra_logging=none")
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert (tmp_path / "sweep" / "0" / "error.txt").read_text() == "batch_length=1 must be at least 2.\n"
-    assert (tmp_path / "sweep" / "1" / "error.txt").read_text().startswith("replay.capacity=1 must be at least 272")
+    assert (tmp_path / "sweep" / "1" / "error.txt").read_text().startswith("replay.capacity=1 must be at least 544")

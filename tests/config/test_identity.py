@@ -31,9 +31,9 @@ def test_every_other_setting_makes_another_experiment(composed, word):
 
 def test_differences_name_key_and_both_values(composed):
     old, new = to_dict(parse(composed())), to_dict(parse(composed("batch_size=8")))
-    assert differences(old, new) == ["batch_size: 16 -> 8"]
+    assert differences(old, new) == ["batch_size: 32 -> 8"]
     del old["model"]["optim"]["agc"]
-    assert differences(old, new) == ["batch_size: 16 -> 8", "model.optim.agc: absent -> 0.3"]
+    assert differences(old, new) == ["batch_size: 32 -> 8", "model.optim.agc: absent -> 0.3"]
 
 
 def test_digest_survives_saving_and_spelling(composed):
