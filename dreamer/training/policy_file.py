@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 SUFFIX = ".safetensors"
 HEADER = "dreamer"
@@ -17,8 +17,9 @@ def write_policy(state: dict[str, Any], path: Path) -> None:
     """The weights of a checkpoint (`checkpoint.read_checkpoint`), with its config and counters, and nothing else."""
     saved = state["dreamer"]
     header = {key: saved[key] for key in ("config", "digest", "env_steps", "updates")}
+    header["config"] = {**header["config"], "run_dir": Path(header["config"]["run_dir"]).name}  # no path of this machine
     weights = {key: value.contiguous() for key, value in state["state_dict"].items()}
-    save_file(weights, path, metadata={HEADER: json.dumps(header)})
+    path.write_bytes(save(weights, metadata={HEADER: json.dumps(header)}))  # save_file lets nobody else read it
 
 
 def read_policy(path: Path) -> dict[str, Any]:
