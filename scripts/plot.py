@@ -80,6 +80,8 @@ def draw(
         if len(shown):
             by_step.errorbar(*shown.T, label=f"published: {method}", **style)
     by_step.set(xlabel="environment steps", ylabel="episode return", title=title, xlim=(0, 1.05 * last))
+    by_step.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    by_step.locator_params(axis="x", nbins=6)
     by_time.set(xlabel="wall time, hours", title=title, xlim=(0, 1.05 * hours))
     by_step.legend(loc="best", fontsize=8)
     for axes in (by_step, by_time):
