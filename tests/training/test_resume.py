@@ -111,7 +111,7 @@ def test_resume_never_refuses_to_go_on(tiny, finished):
     [
         ("seed=1", "seed: 0 -> 1"),
         ("batch_size=5", "batch_size: 4 -> 5"),
-        ("model.optim.lr=1e-4", r"model.optim.lr: 0.0002 -> 0.0001"),
+        ("model.optim.lr=1e-4", r"model.optim.lr: 0.0005 -> 0.0001"),
         ("model.rssm.deter=128", "model.rssm.deter: 64 -> 128"),
         ("env=dummy_recall", "env.name: dummy_counter -> dummy_recall"),
     ],
