@@ -24,7 +24,8 @@ SETTINGS = (
     "env=dummy_recall", "env.action_repeat=1", "batch_size=16", "batch_length=8", "replay.capacity=10000",
     "model.units=64", "model.rssm.deter=64", "model.rssm.hidden=64", "model.rssm.stoch=8", "model.rssm.classes=8",
     "model.encoder.layers=1", "model.decoder.layers=1", "model.actor.layers=1", "model.critic.layers=1",
-    "model.optim.lr=1e-3", "model.optim.warmup=50", "model.actor.entropy=3e-2", "model.discount_horizon=33",
+    "model.optim.lr=1e-3", "model.optim.actor_lr=null", "model.optim.warmup=50", "model.actor.entropy=3e-2",
+    "model.discount_horizon=33", "model.imagination.last=8",
     "trainer.collect_steps=500", "trainer.train_ratio=128", "trainer.eval_every=0", "trainer.video_every=0",
 )  # fmt: skip
 
