@@ -71,6 +71,7 @@ def test_an_exported_policy_acts_like_the_run_and_is_small(trained, evaluate_py)
     one, other = (json.loads((path / name).read_text()) for name in ("run.json", "policy.json"))
     assert {**one, "checkpoint": "policy.safetensors"} == other
     sizes = [(path / name).stat().st_size for name in ("policy.safetensors", "run/checkpoints/last.ckpt")]
+    assert str(path).encode() not in (path / "policy.safetensors").read_bytes(), "no path of this machine goes with it"
     assert sizes[0] < sizes[1] / 2, "the optimizer and the counters of replay stay behind"
 
 
