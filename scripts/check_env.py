@@ -65,7 +65,8 @@ def main(cfg: DictConfig) -> None:
         lines |= {**describe(env, report), "replay": describe_replay(config, env)}
         if options.out and report.frames:
             write_sheet(options.out, report.frames)
-            lines["frames"] = options.out
+            keys = [key for key, space in env.obs_space.items() if space.is_image]
+            lines["frames"] = f"{options.out}: {', '.join(keys)} side by side" if len(keys) > 1 else options.out
     print(aligned(lines))
     for finding in findings:
         print(f"\n{finding}")

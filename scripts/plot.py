@@ -3,7 +3,7 @@
 Training episodes over environment steps, with published means and standard deviations of the same task and kind of
 observation beside them (results/published.csv), and over wall time. Directories <name>/seed0, <name>/seed1, ... are one
 experiment: a thin line a seed and their mean, from 3 seeds on the interquartile mean with its 95 % bootstrap interval.
-Needs matplotlib: pip install -e ".[plot]".
+Needs matplotlib: pip install -c requirements.lock -e ".[plot]".
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def main(cfg: DictConfig) -> None:
         try:
             import matplotlib
         except ModuleNotFoundError as error:
-            raise ValueError('scripts/plot.py needs matplotlib: pip install -e ".[plot]"') from error
+            raise ValueError(
+                'scripts/plot.py needs matplotlib: pip install -c requirements.lock -e ".[plot]"'
+            ) from error
         matplotlib.use("Agg")
     task, obs = tasks.pop()
     title = f"{task}, {SEEN.get(obs, obs)}"

@@ -36,6 +36,7 @@ def tiny() -> Callable[..., Config]:
     def tiny(*words: str) -> Config:
         register()
         with initialize_config_dir(str(CONF), version_base=None):
-            return parse(compose("config", overrides=["run_dir=runs/test", "debug=tiny", "trainer.threads=1", *words]))
+            few = ["run_dir=runs/test", "debug=tiny", "trainer.threads=1", "env.action_repeat=4"]
+            return parse(compose("config", overrides=[*few, *words]))
 
     return tiny

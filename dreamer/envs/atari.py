@@ -28,7 +28,7 @@ def check(config: EnvConfig) -> None:
     games = roms.get_all_rom_ids()
     if config.game not in games:
         raise ValueError(f"env.game={config.game} is not a game of ale_py; {suggestion(str(config.game), games)}")
-    check_arguments(Atari, config.kwargs, given=("game", "action_repeat", "size"))
+    check_arguments("env=atari", Atari, config.kwargs, given=("game", "action_repeat", "size"))
 
 
 class Atari:

@@ -20,7 +20,8 @@ def make(config: EnvConfig) -> Gymnasium:
 
 def check(config: EnvConfig) -> None:
     """ValueError where the package is not installed, or does not take what env.kwargs gives it."""
-    check_arguments(import_package("crafter", "crafter").Env, config.kwargs, given=("size",))
+    package = import_package("crafter", "crafter")
+    check_arguments("env=crafter", package.Env, config.kwargs, given=("size",))
 
 
 class Crafter:

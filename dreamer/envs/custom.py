@@ -14,6 +14,7 @@ from dreamer.config import EnvConfig
 from dreamer.envs.gymnasium import Gymnasium, picture_mode
 from dreamer.envs.modules import check_arguments, import_own, own_class
 from dreamer.envs.notices import NOTICES
+from dreamer.envs.rendering import choose_backend_of_mujoco
 from dreamer.envs.seeding import is_seeded, reset_seeded
 
 GYMNASIUM = ("reset", "step", "observation_space", "action_space")
@@ -23,6 +24,7 @@ DM_ENV = ("reset", "step", "observation_spec", "action_spec")
 def make(config: EnvConfig) -> Gymnasium:
     assert config.class_ is not None
     name, own = f"env.class={config.class_}", own_class(config.class_)
+    choose_backend_of_mujoco()
     env = own(**{**picture_mode(own), **config.kwargs})
     if not has_all(env, GYMNASIUM) and not has_all(env, DM_ENV):
         raise ValueError(
@@ -46,7 +48,7 @@ def check(config: EnvConfig) -> None:
     own = own_class(config.class_)
     if not callable(own):
         raise ValueError(f"env.class={config.class_} is {own!r}, not a class.")
-    check_arguments(own, {**picture_mode(own), **config.kwargs})
+    check_arguments(f"env.class={config.class_}", own, {**picture_mode(own), **config.kwargs})
 
 
 def has_all(env: Any, members: tuple[str, ...]) -> bool:

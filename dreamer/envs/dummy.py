@@ -159,7 +159,7 @@ def check(config: EnvConfig) -> None:
     """ValueError where there is no such task, or it does not take what env.kwargs gives it."""
     if config.name not in TASKS:
         raise ValueError(f"env.name={config.name} is not a task of env.suite=dummy; {suggestion(config.name, TASKS)}")
-    check_arguments(TASKS[config.name], config.kwargs, given=("obs", "action_repeat", "size"))
+    check_arguments(f"env={config.name}", TASKS[config.name], config.kwargs, given=("obs", "action_repeat", "size"))
 
 
 def _select(obs: str, vectors: dict[str, Space], size: int) -> dict[str, Space]:

@@ -14,9 +14,10 @@ from gymnasium.error import DependencyNotInstalled, Error
 
 from dreamer.bounds import nearest
 from dreamer.config import EnvConfig
-from dreamer.envs.images import channels_last, in_colour, is_picture, shrink
-from dreamer.envs.modules import check_arguments, import_own
+from dreamer.envs.images import channels_last, in_colour, is_picture, shrink, side_by_side
+from dreamer.envs.modules import check_arguments, import_own, install
 from dreamer.envs.notices import NOTICES
+from dreamer.envs.rendering import choose_backend_of_mujoco
 from dreamer.envs.seeding import reset_seeded, takes_keyword
 from dreamer.envs.spaces import action_of, encode_picture, observation_entries, resized
 from dreamer.types import Space, TimeStep
@@ -34,6 +35,7 @@ def make(config: EnvConfig) -> Gymnasium:
         os.environ.setdefault(variable, value)
     try:
         kwargs = {**picture_mode(_creator(config.id)), **config.kwargs}
+        choose_backend_of_mujoco()
         env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
     except (Error, ImportError) as error:
         raise ValueError(f"{name}: {str(error).splitlines()[0]}") from error
@@ -46,8 +48,8 @@ def check(config: EnvConfig) -> None:
         import_own(f"env.import={config.import_}", config.import_)
     assert config.id is not None
     creator, registered = _creator(config.id), gymnasium.spec(config.id).kwargs
-    theirs = {name: value for name, value in config.kwargs.items() if name not in OF_THE_REGISTRY}
-    check_arguments(creator, {**picture_mode(creator), **registered, **theirs})
+    kwargs = {**picture_mode(creator), **registered, **config.kwargs}
+    check_arguments(f"env.id={config.id}", creator, kwargs, further=OF_THE_REGISTRY)
 
 
 def _creator(name: str) -> Any:
@@ -64,7 +66,7 @@ def _creator(name: str) -> Any:
         raise ValueError(f"env.id={name} is registered for many environments at once only, which cannot be used here.")
     try:
         return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    except ImportError as error:
+    except (Error, ImportError) as error:
         raise ValueError(f"env.id={name}: {str(error).splitlines()[0]}") from error
 
 
@@ -143,15 +145,13 @@ class Gymnasium:
         return np.frombuffer(digest.digest(), np.uint8).copy()
 
     def frame(self) -> np.ndarray | None:
-        """What `render` draws, else the first picture that is observed; no side longer than 256 pixels."""
+        """What `render` draws, else the pictures that are observed, side by side; no side longer than 256 pixels."""
         if self._is_drawable is None:
             self._is_drawable = self._draws_for_people()
         if self._is_drawable:
             return shrink(self._render())
-        images = [entry for entry in self._entries.values() if entry.space.is_image]
-        if not images:
-            return None
-        return shrink(in_colour(images[0].read(self._obs)))
+        images = [entry.read(self._obs) for entry in self._entries.values() if entry.space.is_image]
+        return shrink(side_by_side(images)) if images else None
 
     def close(self) -> None:
         if hasattr(self._env, "close"):
@@ -212,7 +212,7 @@ def _can_draw(env: Any) -> bool:
 def _told(error: Exception) -> str:
     """In a line."""
     if isinstance(error, DependencyNotInstalled):
-        return f'{error}; pip install ".[gymnasium]"'
+        return f"{error}; {install('gymnasium')}"
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

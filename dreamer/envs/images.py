@@ -40,6 +40,11 @@ def in_colour(image: np.ndarray) -> np.ndarray:
     return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
 
 
+def side_by_side(images: list[np.ndarray]) -> np.ndarray:
+    """Pictures [h w c] of one size for people, [h n*w 3]."""
+    return np.concatenate([in_colour(image) for image in images], axis=1)
+
+
 def common_size(sizes: list[tuple[int, int]], size: int | None) -> tuple[int, int]:
     """Height and width for all pictures of an observation, which the encoder stacks on their channels.
 

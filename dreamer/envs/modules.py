@@ -14,13 +14,18 @@ from dreamer.bounds import suggestion
 
 
 def import_package(name: str, extra: str) -> ModuleType:
-    """A package of the extra `extra` in pyproject.toml; ValueError, with the command to install it, where it lacks."""
+    """A package of the extra `extra` in pyproject.toml; ValueError, with the command that installs it, without it."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise ValueError(f'env={extra} needs the package {name}; pip install ".[{extra}]"') from error
+        raise ValueError(f"env={extra} needs the package {name}; {install(extra)}") from error
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra."""
+    return f'pip install -c requirements.lock -e ".[{extra}]"'
 
 
 def import_own(key: str, name: str) -> ModuleType:
@@ -47,10 +52,17 @@ def own_class(path: str) -> Any:
     return getattr(module, name)
 
 
-def check_arguments(function: Callable[..., Any], kwargs: dict[str, Any], given: Collection[str] = ()) -> None:
+def check_arguments(
+    owner: str,
+    function: Callable[..., Any],
+    kwargs: dict[str, Any],
+    given: Collection[str] = (),
+    further: Collection[str] = (),
+) -> None:
     """ValueError where env.kwargs has an argument that `function` does not take, or lacks one that it needs.
 
-    The arguments `given` are set by keys of the same names: env.kwargs may not have them.
+    `owner`: whose arguments they are, as the user named it. The arguments `given` are set by keys of the same names:
+    env.kwargs may not have them. Those of `further` are taken elsewhere, and may be there.
     """
     parameters = inspect.signature(function).parameters
     takes_any = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
@@ -58,9 +70,10 @@ def check_arguments(function: Callable[..., Any], kwargs: dict[str, Any], given:
     for name in kwargs:
         if name in given:
             raise ValueError(f"env.kwargs.{name} is set by env.{name}; give env.{name}=... instead.")
-        if name not in free and not takes_any:
-            hint = suggestion(name, free) if free else "there is none."
-            raise ValueError(f"env.kwargs.{name} is not an argument here; {hint}")
+        if name not in free and name not in further and not takes_any:
+            known = [*free, *further]
+            hint = suggestion(name, known) if known else "there is none."
+            raise ValueError(f"env.kwargs.{name} is not an argument of {owner}; {hint}")
     for name in free:
         item = parameters[name]
         is_needed = item.default is item.empty and item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)

@@ -60,6 +60,12 @@ def choose_backend() -> None:
     os.environ["MUJOCO_GL"] = probe_renderers().backend or NO_RENDERER
 
 
+def choose_backend_of_mujoco() -> None:
+    """`choose_backend` where an environment of others has imported mujoco: gymnasium reads MUJOCO_GL when it draws."""
+    if "mujoco" in sys.modules:
+        choose_backend()
+
+
 def probe_renderers() -> Probe:
     """The answer of this process: what it was told, or else found when it was first asked."""
     global _probe

@@ -92,10 +92,13 @@ def duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
+COMPILED = "compiled, for which the first updates wait 1 to 3 minutes"
+
+
 def describe_run(config: Config, agent: Agent, threads: int, compile: bool, replay_bytes: int, storage: str) -> str:
     """What a run will do, in the units of the configuration."""
     trainer, repeat = config.trainer, config.env.action_repeat
-    how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {'compiled' if compile else 'not compiled'}"
+    how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {COMPILED if compile else 'not compiled'}"
     place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
@@ -115,7 +118,9 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
             f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
             f"train_ratio  {trainer.train_ratio:g} replayed steps per policy step = one update of {config.batch_size} "
-            f"x {config.batch_length} every {1 / per_step:,.4g} policy steps; {config.num_updates:,.0f} updates in all",
+            f"x {config.batch_length} every {1 / per_step:,.4g} policy steps; "
+            f"about {config.num_updates:,.0f} updates in all",
+            f"collect      {trainer.collect_steps:,} policy steps with random actions before the first update",
             f"replay       {config.replay.capacity:,} policy steps = {replay_bytes / 1e9:.2f} GB when full, {where}",
         ]
     )

@@ -53,12 +53,11 @@ class Training:
         checkpoint.save_config(config, run_dir)
         stop = callbacks.GracefulStop(self.dataset)
         log = RunLog(config, self.dataset, run_dir)
-        logger = self.build_logger()
         trainer = L.Trainer(
             accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
             devices=1,
             max_epochs=-1,
-            logger=logger,
+            logger=self.build_logger(),
             callbacks=self.build_callbacks(log, stop),
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -79,12 +78,6 @@ class Training:
             print("Stopped while compiling: what came after the last checkpoint, if there is one, will be done again.")
         finally:
             self.dataset.collector.close()
-        hyperparameters = flat(to_dict(config))
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(hyperparameters, {"hp/last_return": log.last_return or 0.0})
-        else:
-            logger.log_hyperparams(hyperparameters)
-        logger.finalize("success")
         if stop.received is not None:
             print(f"Stopped at environment step {log.env_steps:,}. To go on: the same command with run_dir={run_dir}")
             sys.exit(128 + stop.received)
@@ -95,7 +88,9 @@ class Training:
             return CSVLogger(self.run_dir, name="csv")  # a file for each session, since it empties what it finds
         # What an earlier session logged beyond this point is void: those steps are taken again.
         purge = self.dataset.collector.env_steps + 1 if self.resume else 0
-        return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
+        logger = TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
+        logger.hparams.update(flat(to_dict(self.config)))  # it writes its hparams.yaml long before `log_hyperparams`
+        return logger
 
     def build_callbacks(self, log: RunLog, stop: callbacks.GracefulStop) -> list[Callback]:
         """In the order in which they act after an update; the checkpoint when the others are done."""

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from tqdm import tqdm
 
-from dreamer.config import Config
+from dreamer.config import Config, flat, to_dict
 from dreamer.data.dataset import ReplayDataset
 from dreamer.training.report import Share, Speed, duration, hours_left
 
@@ -128,12 +129,21 @@ class RunLog(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.num_summed:
             self.log_scalars()
-        self.progress.close()
+        self.log_hyperparameters(trainer)
+        self.progress.close(self.env_steps, self.updates, self.speed, self.last_return)
+
+    def log_hyperparameters(self, trainer: L.Trainer) -> None:
+        """Beside the last return, for TensorBoard's table of runs."""
+        values = flat(to_dict(self.config))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.log_hyperparams(values, {"hp/last_return": self.last_return or 0.0})
+        elif trainer.logger is not None:
+            trainer.logger.log_hyperparams(values)
 
 
 class Progress(Protocol):
     def show(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None: ...
-    def close(self) -> None: ...
+    def close(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None: ...
 
 
 class Bar:
@@ -151,14 +161,14 @@ class Bar:
         self.bar.set_postfix_str(summary(self.config, env_steps, speed, last_return), refresh=False)
         self.bar.update(0)
 
-    def close(self) -> None:
+    def close(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None:
         if self.bar is not None:
             self.bar.refresh()
             self.bar.close()
 
 
 class Lines:
-    """One line a minute, for a pipe or a file; the first as soon as updates have a speed."""
+    """One line a minute, for a pipe or a file; the first as soon as updates have a speed, the last at the end."""
 
     def __init__(self, config: Config, seconds: float = 60.0) -> None:
         self.config, self.seconds = config, seconds
@@ -168,15 +178,15 @@ class Lines:
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + self.seconds
+        self.close(env_steps, updates, speed, last_return)
+
+    def close(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None:
         share = env_steps / self.config.trainer.max_steps
         print(
             f"{env_steps:,} of {self.config.trainer.max_steps:,} env steps ({share:.1%}), {updates:,} updates, "
             f"{summary(self.config, env_steps, speed, last_return)}",
             flush=True,
         )
-
-    def close(self) -> None:
-        pass
 
 
 def summary(config: Config, env_steps: int, speed: Speed, last_return: float | None) -> str:

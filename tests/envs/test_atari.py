@@ -102,7 +102,7 @@ def test_advance_is_step_without_a_picture() -> None:
     [
         ({"game": "pogn"}, "env.game=pogn is not a game of ale_py; did you mean pong"),
         ({"kwargs": {"size": 96}}, "env.kwargs.size is set by env.size; give env.size=... instead."),
-        ({"kwargs": {"stiky": 1}}, "env.kwargs.stiky is not an argument here; did you mean sticky?"),
+        ({"kwargs": {"stiky": 1}}, "env.kwargs.stiky is not an argument of env=atari; did you mean sticky?"),
     ],
 )
 def test_what_cannot_work_is_refused_by_the_name_the_user_typed(changes: dict[str, Any], message: str) -> None:
@@ -118,4 +118,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not there
     with pytest.raises(ValueError) as caught:
         make_env(config(suite=suite))
-    assert str(caught.value) == f'env={suite} needs the package {package}; pip install ".[{suite}]"'
+    assert (
+        str(caught.value)
+        == f'env={suite} needs the package {package}; pip install -c requirements.lock -e ".[{suite}]"'
+    )

@@ -287,8 +287,9 @@ def test_frames_are_few_however_long_it_plays_and_fit_a_sheet() -> None:
     rows = [int(frame[0, 0, 0]) for frame in frames]
     assert len(set(rows)) > 4, "from all over the episodes"
     sheet = sheet_of(frames)
-    assert sheet.shape[1] == 4 * 128 and sheet.shape[0] % 128 == 0
-    np.testing.assert_array_equal(sheet[:128:8, 128:256:8], frames[1])
+    assert sheet.shape[1] == 4 * 130 and sheet.shape[0] % 130 == 0
+    np.testing.assert_array_equal(sheet[:128:8, 130:258:8], frames[1])
+    assert (sheet[:130, 128:130] == 128).all() and (sheet[128:130, :130] == 128).all(), "lines between"
 
 
 # -- before it is one of ours

@@ -67,12 +67,18 @@ def test_a_class_that_takes_no_seed_runs_and_a_line_says_what_that_costs(capsys:
             {"class_": "robots.Nothing"},
             "env.class=robots.Nothing has neither the methods of gymnasium.Env (reset, step,",
         ),
-        ({"kwargs": {"lenght": 3}}, "env.kwargs.lenght is not an argument here; did you mean length?"),
+        (
+            {"kwargs": {"lenght": 3}},
+            "env.kwargs.lenght is not an argument of env.class=robots.Arm; did you mean length?",
+        ),
         ({"class_": "robots.Wired"}, "env.kwargs.port has no value; give env.kwargs.port=... on the command line"),
-        ({"class_": "robots.Undrawn", "kwargs": {"length": 1, "size": 5}}, "env.kwargs.size is not an argument here;"),
+        (
+            {"class_": "robots.Undrawn", "kwargs": {"length": 1, "size": 5}},
+            "env.kwargs.size is not an argument of env.class=robots.Undrawn;",
+        ),
         (
             {"class_": "robots.Unseeded", "kwargs": {"size": 5}},
-            "env.kwargs.size is not an argument here; there is none.",
+            "env.kwargs.size is not an argument of env.class=robots.Unseeded; there is none.",
         ),
         ({"import_": "nowhere"}, "env.import=nowhere cannot be imported from "),
     ],

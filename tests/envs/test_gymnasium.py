@@ -150,7 +150,8 @@ def test_without_pygame_an_environment_has_no_frame_and_no_vision(monkeypatch: p
     env.reset(0)
     assert env.frame() is None
     with pytest.raises(
-        ValueError, match=r'env.obs=both: env.id=Blind-v0 cannot be drawn: pygame is .*; pip install "\.\[gymnasium\]"'
+        ValueError,
+        match=r'env.obs=both: env.id=Blind-v0 cannot be drawn: pygame is .*; pip install .* -e "\.\[gymnasium\]"',
     ):
         make_env(config("Blind-v0", obs="both"))
 
@@ -177,11 +178,11 @@ def test_what_cannot_be_drawn_is_trained_from_state_and_a_line_says_so_once(
 ) -> None:
     name = f"env.class={request.node.callspec.id}"  # of its own: what was said of another is not said again
     monkeypatch.setattr(robots.Arm, "render", lambda self: render())
-    for robot, shape in ((robots.Blind, None), (robots.Arm, (80, 80, 3))):
+    for robot, shape in ((robots.Blind, None), (robots.Arm, (80, 160, 3))):
         env = Gymnasium(robot(render_mode="rgb_array"), name, "auto", 1, None)
         env.reset(0)
         for _ in range(2):
-            assert getattr(env.frame(), "shape", None) == shape, "of a camera, where it has one"
+            assert getattr(env.frame(), "shape", None) == shape, "of both cameras, where it has them"
     said = [line for line in capsys.readouterr().out.splitlines() if "drawn" in line]
     assert said == [f"{name}: videos show what is observed, or nothing, for it cannot be drawn: {why}"]
     with pytest.raises(ValueError) as caught:
@@ -202,7 +203,7 @@ def test_people_see_what_is_observed_where_nothing_is_drawn() -> None:
     env.reset(0)
     env.step(np.zeros(3, np.int32))
     frame = env.frame()
-    assert frame is not None and frame.shape == (80, 80, 3) and (frame == 1).all()
+    assert frame is not None and frame.shape == (80, 160, 3) and (frame[:, :80] == 1).all()
     blind = Gymnasium(robots.Blind(), "env.id=Blind-v0", "auto", 1, None)
     blind.reset(0)
     assert blind.frame() is None
@@ -277,7 +278,7 @@ def test_an_action_that_is_not_finite_is_refused() -> None:
         ({"id": "Nobody/Knows-v0"}, "env.id=Nobody/Knows-v0 is not known to gymnasium"),
         ({"import_": "not_there"}, "env.import=not_there cannot be imported from "),
         ({"id": "Wired-v0"}, "env.kwargs.port has no value; give env.kwargs.port=... on the command line"),
-        ({"kwargs": {"gravitas": 1}}, "env.kwargs.gravitas is not an argument here; some are"),
+        ({"kwargs": {"gravitas": 1}}, "env.kwargs.gravitas is not an argument of env.id=CartPole-v1; some are"),
         (
             {"obs": "proprio", "id": "Pictures-v0"},
             "env.obs=proprio: env.id=Pictures-v0 has only image; use env.obs=auto",

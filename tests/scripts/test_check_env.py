@@ -64,7 +64,7 @@ def test_a_sound_environment_is_described_and_drawn(check_env_py, tmp_path):
     assert lines["replay"] == "5,203 bytes a step, 1.30 GB in all with replay.capacity=250000 and model=laptop"
     assert result.stdout.splitlines()[-1] == "0 errors, 0 warnings, 0 notes: fine."
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width == 4 * 128
+        assert sheet.width == 4 * 130
 
 
 def test_what_is_wrong_is_told_and_fails(check_env_py, tmp_path):

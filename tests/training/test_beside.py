@@ -107,7 +107,8 @@ def test_player_acts_with_the_weights_of_the_last_refresh(tiny):
     assert [weight.requires_grad for weight in agent.parameters()] == flags
 
 
-def test_threads_are_what_was_asked_for_or_the_cores_less_one_for_the_environments(tmp_path):
+def test_threads_are_what_was_asked_for_or_the_cores_less_one_for_the_environments(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert choose_threads(3, overlap=True) == choose_threads(3, overlap=False) == 3
     cores = free_cores()
     assert choose_threads(0, overlap=False) == min(cores, MOST)
@@ -115,6 +116,9 @@ def test_threads_are_what_was_asked_for_or_the_cores_less_one_for_the_environmen
     for text, expected in (("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)):
         (tmp_path / "cpu.max").write_text(text)
         assert free_cores(tmp_path) == (expected or free_cores(tmp_path / "none"))
+    for text, expected in (("1", 1), ("1,4", 1), ("1000", cores), ("many", cores), ("", cores)):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert free_cores() == expected
 
 
 def test_share_counts_from_the_first_update_or_the_last_row_on(monkeypatch):

@@ -65,7 +65,8 @@ def test_start_line_counts_updates_as_the_schedule_does(tiny):
     text = report.describe_run(config, agent, 1, False, 3 * 10**9, "disk")
     # 2080 policy steps, 80 of them random; 32 of 4 x 16 rows for each: an update in two.
     assert "8,320 environment steps" in text and "2,080 policy steps x action repeat 4" in text
-    assert "one update of 4 x 16 every 2 policy steps; 1,000 updates in all" in text
+    assert "one update of 4 x 16 every 2 policy steps; about 1,000 updates in all" in text
+    assert "80 policy steps with random actions before the first update" in text
     assert "3.00 GB when full, on disk" in text
     assert "cpu, float32, 1 CPU threads, not compiled" in text and "overlap      false: in turn" in text
     assert "observation  height 1, dials one of 4 x 2; action: one of 6" in text

@@ -12,7 +12,7 @@ from dreamer.envs.checker.driver import Driver
 from dreamer.envs.checker.findings import Findings
 from dreamer.envs.checker.report import Report, Seen, judge
 from dreamer.envs.checker.rows import check_spaces
-from dreamer.envs.images import in_colour
+from dreamer.envs.images import side_by_side
 from dreamer.envs.spec import Replayable
 from dreamer.types import Space, TimeStep
 
@@ -179,7 +179,7 @@ def _play(driver: Driver, num_steps: int, report: Report) -> None:
 
 
 def _watch(driver: Driver, film: _Film, report: Report) -> None:
-    """Keep of the current row what the report tells: ranges, and a picture, of what the agent sees if it sees any."""
+    """Keep of the current row what the report tells: ranges, and what the agent sees, else what people would."""
     for key, value in driver.obs.items():
         if key not in report.seen:
             report.seen[key] = Seen(math.inf, -math.inf, value.copy())
@@ -188,7 +188,7 @@ def _watch(driver: Driver, film: _Film, report: Report) -> None:
         frame = driver.frame()
         images = [value for key, value in driver.obs.items() if driver.env.obs_space[key].is_image]
         if images:
-            frame = in_colour(images[0])
+            frame = side_by_side(images)
         if frame is not None:
             film.frames.append(frame.copy())
 

@@ -13,6 +13,7 @@ from dreamer.types import Space
 
 COLUMNS = 4  # of the sheet
 SMALLEST = 128  # pixels: smaller pictures are enlarged
+LINE, GREY = 2, 128  # pixels between two pictures, and their value
 
 
 def describe(env: Env, report: Report) -> dict[str, str]:
@@ -40,9 +41,10 @@ def summary(findings: list[Finding]) -> str:
 
 
 def sheet_of(frames: list[np.ndarray]) -> np.ndarray:
-    """Pictures uint8 [h w 3] of one size, in rows of four; missing ones at the end are black."""
+    """Pictures uint8 [h w 3] of one size, four a row with grey lines between; missing ones at the end are black."""
     scale = -(-SMALLEST // min(frames[0].shape[:2]))
-    frames = [frame.repeat(scale, axis=0).repeat(scale, axis=1) for frame in frames]
+    edge = ((0, LINE), (0, LINE), (0, 0))
+    frames = [np.pad(frame.repeat(scale, 0).repeat(scale, 1), edge, constant_values=GREY) for frame in frames]
     frames += [np.zeros_like(frames[0])] * (-len(frames) % COLUMNS)
     return np.concatenate([np.concatenate(frames[i : i + COLUMNS], axis=1) for i in range(0, len(frames), COLUMNS)])
 
