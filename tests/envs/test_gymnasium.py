@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,27 @@ def test_a_module_of_the_user_is_imported_from_the_current_directory(
     assert episode(env, 0, 4)[-1].is_last
 
 
+def test_a_simulator_that_is_not_installed_is_named_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of gymnasium do: the module itself raises, when it is imported."""
+    lines = "from gymnasium.error import DependencyNotInstalled\nraise DependencyNotInstalled('Box3D is missing')\n"
+    (tmp_path / "boxed.py").write_text(lines, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(gym.registry, "Boxed-v0", gym.envs.registration.EnvSpec("Boxed-v0", "boxed:Boxed"))
+    with pytest.raises(ValueError) as caught:
+        make_env(config("Boxed-v0"))
+    assert str(caught.value) == "env.id=Boxed-v0: Box3D is missing"
+
+
+def test_an_environment_with_mujoco_draws_with_what_draws_here(renderer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    env = make_env(config("InvertedPendulum-v5"))
+    env.reset(0)
+    frame = env.frame()
+    assert frame is not None and frame.std() > 10
+    assert os.environ["MUJOCO_GL"] == renderer
+    env.close()
+
+
 def test_an_action_that_is_not_finite_is_refused() -> None:
     env = make_env(config("Pendulum-v1"))
     env.reset(0)
@@ -279,6 +301,10 @@ def test_an_action_that_is_not_finite_is_refused() -> None:
         ({"import_": "not_there"}, "env.import=not_there cannot be imported from "),
         ({"id": "Wired-v0"}, "env.kwargs.port has no value; give env.kwargs.port=... on the command line"),
         ({"kwargs": {"gravitas": 1}}, "env.kwargs.gravitas is not an argument of env.id=CartPole-v1; some are"),
+        (
+            {"kwargs": {"max_episode_step": 3}},
+            "env.kwargs.max_episode_step is not an argument of env.id=CartPole-v1; did you mean max_episode_steps?",
+        ),
         (
             {"obs": "proprio", "id": "Pictures-v0"},
             "env.obs=proprio: env.id=Pictures-v0 has only image; use env.obs=auto",
