@@ -225,7 +225,7 @@ class TrainerConfig:
     device: str = one_of("auto", "cpu", "cuda", "mps")
     precision: str = one_of("auto", "float32", "bfloat16")
     compile: str = one_of("auto", "on", "off")  # torch.compile for the updates; auto: in runs long enough to gain
-    threads: int = bounded(0, low=0)  # CPU threads of an update; 0 means auto
+    threads: int = bounded(0, low=0)  # CPU threads of an update; 0: the cores, or OMP_NUM_THREADS if fewer
     overlap: bool = False  # environments step in a thread beside the updates; pays with more than two cores or a GPU
     profile: bool = False  # write a trace of a few updates into the run directory
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from dreamer.bounds import bounded, check_bounds
 from dreamer.cli import refusing_bad_input, run
 from dreamer.curves import Curve, read_config, read_curve, read_published, summarize
+from dreamer.envs.modules import install_command
 
 SEEN = {"vision": "pixels", "proprio": "state"}
 
@@ -55,9 +56,7 @@ def main(cfg: DictConfig) -> None:
         try:
             import matplotlib
         except ModuleNotFoundError as error:
-            raise ValueError(
-                'scripts/plot.py needs matplotlib: pip install -c requirements.lock -e ".[plot]"'
-            ) from error
+            raise ValueError(f"scripts/plot.py needs matplotlib: {install_command('plot')}") from error
         matplotlib.use("Agg")
     task, obs = tasks.pop()
     title = f"{task}, {SEEN.get(obs, obs)}"

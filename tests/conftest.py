@@ -31,12 +31,14 @@ def one_thread_and_a_seed() -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Config]:
-    """The checked config of `debug=tiny` with the given words: tiny("run_dir=...", "env=dummy_counter", ...)."""
+    """The checked config of `debug=tiny` with an action repeat of 4, and with the given words:
+
+    tiny("run_dir=...", "env=dummy_counter", ...)."""
 
     def tiny(*words: str) -> Config:
         register()
         with initialize_config_dir(str(CONF), version_base=None):
-            few = ["run_dir=runs/test", "debug=tiny", "trainer.threads=1", "env.action_repeat=4"]
-            return parse(compose("config", overrides=[*few, *words]))
+            small = ["run_dir=runs/test", "debug=tiny", "trainer.threads=1", "env.action_repeat=4"]
+            return parse(compose("config", overrides=[*small, *words]))
 
     return tiny

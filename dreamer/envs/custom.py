@@ -14,7 +14,7 @@ from dreamer.config import EnvConfig
 from dreamer.envs.gymnasium import Gymnasium, picture_mode
 from dreamer.envs.modules import check_arguments, import_own, own_class
 from dreamer.envs.notices import NOTICES
-from dreamer.envs.rendering import choose_backend_of_mujoco
+from dreamer.envs.rendering import choose_backend_for_gymnasium
 from dreamer.envs.seeding import is_seeded, reset_seeded
 
 GYMNASIUM = ("reset", "step", "observation_space", "action_space")
@@ -24,7 +24,7 @@ DM_ENV = ("reset", "step", "observation_spec", "action_spec")
 def make(config: EnvConfig) -> Gymnasium:
     assert config.class_ is not None
     name, own = f"env.class={config.class_}", own_class(config.class_)
-    choose_backend_of_mujoco()
+    choose_backend_for_gymnasium()
     env = own(**{**picture_mode(own), **config.kwargs})
     if not has_all(env, GYMNASIUM) and not has_all(env, DM_ENV):
         raise ValueError(

@@ -15,9 +15,9 @@ from gymnasium.error import DependencyNotInstalled, Error
 from dreamer.bounds import nearest
 from dreamer.config import EnvConfig
 from dreamer.envs.images import channels_last, in_colour, is_picture, shrink, side_by_side
-from dreamer.envs.modules import check_arguments, import_own, install
+from dreamer.envs.modules import check_arguments, import_own, install_command
 from dreamer.envs.notices import NOTICES
-from dreamer.envs.rendering import choose_backend_of_mujoco
+from dreamer.envs.rendering import choose_backend_for_gymnasium, why_nothing_draws
 from dreamer.envs.seeding import reset_seeded, takes_keyword
 from dreamer.envs.spaces import action_of, encode_picture, observation_entries, resized
 from dreamer.types import Space, TimeStep
@@ -35,7 +35,7 @@ def make(config: EnvConfig) -> Gymnasium:
         os.environ.setdefault(variable, value)
     try:
         kwargs = {**picture_mode(_creator(config.id)), **config.kwargs}
-        choose_backend_of_mujoco()
+        choose_backend_for_gymnasium()
         env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
     except (Error, ImportError) as error:
         raise ValueError(f"{name}: {str(error).splitlines()[0]}") from error
@@ -175,6 +175,8 @@ class Gymnasium:
 
     def _drawing_error(self) -> Exception | None:
         """Why there is no picture: each environment, and each OpenGL, raises errors of its own."""
+        if why := why_nothing_draws():
+            return ValueError(why)
         try:
             self._render()
         except Exception as error:
@@ -212,7 +214,7 @@ def _can_draw(env: Any) -> bool:
 def _told(error: Exception) -> str:
     """In a line."""
     if isinstance(error, DependencyNotInstalled):
-        return f"{error}; {install('gymnasium')}"
+        return f"{error}; {install_command('gymnasium')}"
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

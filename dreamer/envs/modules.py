@@ -14,16 +14,16 @@ from dreamer.bounds import suggestion
 
 
 def import_package(name: str, extra: str) -> ModuleType:
-    """A package of the extra `extra` in pyproject.toml; ValueError, with the command that installs it, without it."""
+    """A package of the extra `extra` in pyproject.toml; ValueError, with the command that installs it, if it lacks."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise ValueError(f"env={extra} needs the package {name}; {install(extra)}") from error
+        raise ValueError(f"env={extra} needs the package {name}; {install_command(extra)}") from error
 
 
-def install(extra: str) -> str:
+def install_command(extra: str) -> str:
     """The command that installs an extra."""
     return f'pip install -c requirements.lock -e ".[{extra}]"'
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 PROBE_SECONDS = 60.0  # for all candidates together; half a second where the machine is not busy
 NO_RENDERER = "off"
+PACKAGES = "libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian packages)"
 
 _PROBE = """
 from dm_control import _render
@@ -44,7 +45,7 @@ def find_renderer() -> str:
         remedy = f"Unset MUJOCO_GL={probe.wish}, or install" if probe.wish else "Install"
         raise ValueError(
             f"env.obs: no way to render pictures; tried {'; '.join(probe.failures)}.\n"
-            f"{remedy} libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian packages), or train without: env.obs=proprio."
+            f"{remedy} {PACKAGES}, or train without: env.obs=proprio."
         )
     return probe.backend
 
@@ -60,10 +61,19 @@ def choose_backend() -> None:
     os.environ["MUJOCO_GL"] = probe_renderers().backend or NO_RENDERER
 
 
-def choose_backend_of_mujoco() -> None:
-    """`choose_backend` where an environment of others has imported mujoco: gymnasium reads MUJOCO_GL when it draws."""
-    if "mujoco" in sys.modules:
+def choose_backend_for_gymnasium() -> None:
+    """`choose_backend` where the code of an environment has imported mujoco: gymnasium's own read MUJOCO_GL as they
+    draw. It would refuse "off", so where nothing draws the user's word stays; see `why_nothing_draws`."""
+    if "mujoco" in sys.modules and probe_renderers().backend is not None:
         choose_backend()
+
+
+def why_nothing_draws() -> str | None:
+    """What was tried and what to install, in a line, if this process looked for a backend and found none."""
+    if _probe is None or _probe.backend is not None:
+        return None
+    remedy = f"unset MUJOCO_GL={_probe.wish}, or install" if _probe.wish else "install"
+    return f"no way to render pictures; tried {'; '.join(_probe.failures)}; {remedy} {PACKAGES}"
 
 
 def probe_renderers() -> Probe:

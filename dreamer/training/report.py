@@ -92,13 +92,11 @@ def duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-COMPILED = "compiled, for which the first updates wait 1 to 3 minutes"
-
-
 def describe_run(config: Config, agent: Agent, threads: int, compile: bool, replay_bytes: int, storage: str) -> str:
     """What a run will do, in the units of the configuration."""
     trainer, repeat = config.trainer, config.env.action_repeat
-    how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {COMPILED if compile else 'not compiled'}"
+    compiled = "compiled, for which the first updates wait 1 to 3 minutes" if compile else "not compiled"
+    how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {compiled}"
     place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)

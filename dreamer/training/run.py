@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch._dynamo.exc import TorchDynamoException
 
 from dreamer.agent import Agent
-from dreamer.config import Config, check_picture_networks, flat, to_dict
+from dreamer.config import Config, check_picture_networks
 from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
@@ -88,9 +88,7 @@ class Training:
             return CSVLogger(self.run_dir, name="csv")  # a file for each session, since it empties what it finds
         # What an earlier session logged beyond this point is void: those steps are taken again.
         purge = self.dataset.collector.env_steps + 1 if self.resume else 0
-        logger = TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
-        logger.hparams.update(flat(to_dict(self.config)))  # it writes its hparams.yaml long before `log_hyperparams`
-        return logger
+        return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
 
     def build_callbacks(self, log: RunLog, stop: callbacks.GracefulStop) -> list[Callback]:
         """In the order in which they act after an update; the checkpoint when the others are done."""

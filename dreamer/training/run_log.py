@@ -68,6 +68,11 @@ class RunLog(Callback):
         self.started = time.monotonic()
         logger = trainer.logger
         assert logger is not None
+        hyperparameters = flat(to_dict(self.config))  # for its hparams.yaml
+        if isinstance(logger, TensorBoardLogger):
+            logger.hparams.update(hyperparameters)  # `log_hyperparams` comes at the end, with the last return
+        else:
+            logger.log_hyperparams(hyperparameters)
         self.log_metrics = lambda values, env_step: logger.log_metrics(values, step=env_step)
         self.dataset.after_step = self.on_policy_step
 
@@ -129,21 +134,14 @@ class RunLog(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.num_summed:
             self.log_scalars()
-        self.log_hyperparameters(trainer)
-        self.progress.close(self.env_steps, self.updates, self.speed, self.last_return)
-
-    def log_hyperparameters(self, trainer: L.Trainer) -> None:
-        """Beside the last return, for TensorBoard's table of runs."""
-        values = flat(to_dict(self.config))
-        if isinstance(trainer.logger, TensorBoardLogger):
-            trainer.logger.log_hyperparams(values, {"hp/last_return": self.last_return or 0.0})
-        elif trainer.logger is not None:
-            trainer.logger.log_hyperparams(values)
+        if isinstance(trainer.logger, TensorBoardLogger):  # for its table of runs
+            trainer.logger.log_hyperparams(flat(to_dict(self.config)), {"hp/last_return": self.last_return or 0.0})
+        self.progress.close(self.env_steps, self.updates, self.last_return)
 
 
 class Progress(Protocol):
     def show(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None: ...
-    def close(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None: ...
+    def close(self, env_steps: int, updates: int, last_return: float | None) -> None: ...
 
 
 class Bar:
@@ -161,7 +159,7 @@ class Bar:
         self.bar.set_postfix_str(summary(self.config, env_steps, speed, last_return), refresh=False)
         self.bar.update(0)
 
-    def close(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None:
+    def close(self, env_steps: int, updates: int, last_return: float | None) -> None:
         if self.bar is not None:
             self.bar.refresh()
             self.bar.close()
@@ -178,21 +176,24 @@ class Lines:
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + self.seconds
-        self.close(env_steps, updates, speed, last_return)
+        self.print_line(env_steps, updates, summary(self.config, env_steps, speed, last_return))
 
-    def close(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None:
+    def close(self, env_steps: int, updates: int, last_return: float | None) -> None:
+        self.print_line(env_steps, updates, f"return {shown(last_return)}")
+
+    def print_line(self, env_steps: int, updates: int, end: str) -> None:
         share = env_steps / self.config.trainer.max_steps
-        print(
-            f"{env_steps:,} of {self.config.trainer.max_steps:,} env steps ({share:.1%}), {updates:,} updates, "
-            f"{summary(self.config, env_steps, speed, last_return)}",
-            flush=True,
-        )
+        of = f"{env_steps:,} of {self.config.trainer.max_steps:,} env steps ({share:.1%})"
+        print(f"{of}, {updates:,} updates, {end}", flush=True)
 
 
 def summary(config: Config, env_steps: int, speed: Speed, last_return: float | None) -> str:
-    shown = "-" if last_return is None else f"{last_return:.1f}"
     left = duration(hours_left(config, env_steps, speed))
-    return f"return {shown}, {speed.env_steps:.3g} env steps/s, {speed.updates:.2f} updates/s, {left} left"
+    return f"return {shown(last_return)}, {speed.env_steps:.3g} env steps/s, {speed.updates:.2f} updates/s, {left} left"
+
+
+def shown(last_return: float | None) -> str:
+    return "-" if last_return is None else f"{last_return:.1f}"
 
 
 def append_return(path: Path, env_step: int, seconds: float, ret: float, length: int) -> None:

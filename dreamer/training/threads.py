@@ -12,10 +12,13 @@ MOST = 8  # beyond it operators of these sizes gain little, and have to wait for
 
 
 def choose_threads(wish: int, overlap: bool) -> int:
-    """trainer.threads; for 0 the free cores, less the one on which environments step beside the update."""
+    """trainer.threads; for 0 the physical cores, less the one on which environments step beside the update, and not
+    more than OMP_NUM_THREADS."""
     if wish:
         return wish
-    return max(1, min(MOST, free_cores() - int(overlap)))
+    word = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    most = int(word) if word.isdecimal() and int(word) else MOST
+    return max(1, min(MOST, most, free_cores() - int(overlap)))
 
 
 def use_threads(number: int) -> None:
@@ -28,8 +31,7 @@ def use_threads(number: int) -> None:
 
 
 def free_cores(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Physical cores that this process may use: of the machine, its affinity, a container's quota and OMP_NUM_THREADS
-    the least."""
+    """Physical cores that this process may use: of the machine, its affinity, a container's quota the least."""
     logical = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     limits = [psutil.cpu_count(logical=False) or logical, allowed]
@@ -38,7 +40,4 @@ def free_cores(group: Path = Path("/sys/fs/cgroup")) -> int:
         limits.append(int(quota) // int(period))
     except (OSError, ValueError):  # no control groups, or the word "max"
         pass
-    wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if wish.isdecimal():
-        limits.append(int(wish))
     return max(1, min(limits))

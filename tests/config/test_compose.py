@@ -44,6 +44,14 @@ def test_debug_goes_with_every_experiment_and_another_task(composed, debug, othe
     assert config.env.name == "cheetah_run"
 
 
+@pytest.mark.parametrize(
+    ("words", "repeat"),
+    [((), 2), (("env=atari", "env.game=pong"), 4), (("env=gymnasium", "env.id=CartPole-v1"), 1)],
+)
+def test_debug_tiny_keeps_the_action_repeat_of_the_environment(composed, words, repeat):
+    assert parse(composed(*words, "debug=tiny")).env.action_repeat == repeat
+
+
 def test_an_id_names_its_run_as_a_directory_can_be_called(composed):
     cfg = composed("env=gymnasium", "env.id=my_package:Robot/Arm-v0")
     assert parse(cfg).env.name == "my_package_Robot_Arm-v0"

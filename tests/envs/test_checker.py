@@ -204,6 +204,12 @@ class Deaf:
         raise AssertionError("never called")
 
 
+class Unequal(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.obs_space["depth"] = Space((8, 16, 1), "uint8")
+
+
 class Flat(Sound):
     def __init__(self) -> None:
         super().__init__()
@@ -225,6 +231,7 @@ CLASSES = {
     Hanging: ("error", "close raises: OSError: the port is gone"),
     Replayed: ("warning", "is_terminal) (-1.0, False, False, False) where step gave ("),
     Deaf: ("error", "the environment has no obs_space, action_space, env_steps_per_action, step, frame, close"),
+    Unequal: ("error", "pictures differ in size: image 16 x 16, depth 8 x 16"),
     Flat: ("error", "obs_space['depth'] is uint8 [16, 16], which is no picture"),
 }
 

@@ -13,6 +13,7 @@ import pytest
 import robots  # registers Blind-v0
 
 from dreamer.config import EnvConfig
+from dreamer.envs import rendering
 from dreamer.envs.gymnasium import Gymnasium
 from dreamer.envs.make import make_env
 from dreamer.envs.spec import Replayable
@@ -202,9 +203,10 @@ def test_a_transparent_drawing_is_shown_in_its_colours(monkeypatch: pytest.Monke
 def test_people_see_what_is_observed_where_nothing_is_drawn() -> None:
     env = arm(render_mode=None)
     env.reset(0)
-    env.step(np.zeros(3, np.int32))
+    row = env.step(np.zeros(3, np.int32))
     frame = env.frame()
     assert frame is not None and frame.shape == (80, 160, 3) and (frame[:, :80] == 1).all()
+    np.testing.assert_array_equal(frame[:, 80:], row.obs["cameras.right"].repeat(3, axis=2))
     blind = Gymnasium(robots.Blind(), "env.id=Blind-v0", "auto", 1, None)
     blind.reset(0)
     assert blind.frame() is None
@@ -280,6 +282,19 @@ def test_an_environment_with_mujoco_draws_with_what_draws_here(renderer: str, mo
     assert frame is not None and frame.std() > 10
     assert os.environ["MUJOCO_GL"] == renderer
     env.close()
+
+
+def test_where_nothing_draws_a_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setattr(rendering, "_probe", rendering.Probe(None, ("egl (no driver)",), "egl"))
+    env = Gymnasium(robots.Blind(render_mode="rgb_array"), "env.id=Dark-v0", "auto", 1, None)
+    env.reset(0)
+    assert env.frame() is None
+    rendering.choose_backend_for_gymnasium()
+    assert os.environ["MUJOCO_GL"] == "egl", "gymnasium refuses `off`"
+    assert "tried egl (no driver); unset MUJOCO_GL=egl, or install libegl1 and" in capsys.readouterr().out
 
 
 def test_an_action_that_is_not_finite_is_refused() -> None:

@@ -32,6 +32,17 @@ class Robot(gymnasium.Env):
         picture = self.np_random.integers(256, size=(32, 32, 3), dtype=np.uint8)
         return picture, self.power / self.power, self.steps == 5, False, {}
 
+class Pair(Robot):
+    observation_space = gymnasium.spaces.Dict({side: Robot.observation_space for side in ("left", "right")})
+
+    def reset(self, seed=None, options=None):
+        picture, info = super().reset(seed=seed)
+        return {"left": picture, "right": picture // 2}, info
+
+    def step(self, action):
+        picture, *rest = super().step(action)
+        return ({"left": picture, "right": picture // 2}, *rest)
+
 class Dazzled(Robot):
     def step(self, action):
         picture, *rest = super().step(action)
@@ -65,6 +76,16 @@ def test_a_sound_environment_is_described_and_drawn(check_env_py, tmp_path):
     assert result.stdout.splitlines()[-1] == "0 errors, 0 warnings, 0 notes: fine."
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 4 * 130
+
+
+def test_several_pictures_stand_side_by_side(check_env_py, tmp_path):
+    result = check_env_py("env=custom", "env.class=my_env.Pair", "steps=20", "out=sheet.png")
+    assert result.returncode == 0, result.stderr
+    assert "sheet.png: left, right side by side" in result.stdout
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == 4 * 258
+        left, right = (sheet.getpixel((x, 0)) for x in (0, 128))
+        assert right == tuple(value // 2 for value in left) != (0, 0, 0)
 
 
 def test_what_is_wrong_is_told_and_fails(check_env_py, tmp_path):

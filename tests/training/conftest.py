@@ -50,8 +50,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: str, process_group: int | None = None) -> subprocess.Popen[str]:
-        few = ("debug=tiny", "trainer.threads=1", "env.action_repeat=4")
-        command = [sys.executable, "-u", str(ROOT / "train.py"), *few, *words]
+        small = ("debug=tiny", "trainer.threads=1", "env.action_repeat=4")
+        command = [sys.executable, "-u", str(ROOT / "train.py"), *small, *words]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         pipes["process_group"] = process_group  # 0: one of its own, which a signal can reach as from a terminal
         process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)

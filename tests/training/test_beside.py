@@ -10,6 +10,7 @@ import torch
 from dreamer.data.collector import THREAD_NAME
 from dreamer.envs.dummy import Counter
 from dreamer.training import report
+from dreamer.training import threads as threads_module
 from dreamer.training.player import Player
 from dreamer.training.run import prepare
 from dreamer.training.threads import MOST, choose_threads, free_cores
@@ -116,9 +117,11 @@ def test_threads_are_what_was_asked_for_or_the_cores_less_one_for_the_environmen
     for text, expected in (("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)):
         (tmp_path / "cpu.max").write_text(text)
         assert free_cores(tmp_path) == (expected or free_cores(tmp_path / "none"))
-    for text, expected in (("1", 1), ("1,4", 1), ("1000", cores), ("many", cores), ("", cores)):
+    monkeypatch.setattr(threads_module, "free_cores", lambda: 6)
+    for text, expected in (("2", 2), ("1,4", 1), ("1000", 6), ("many", 6), ("", 6), ("0", 6)):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert free_cores() == expected
+        assert choose_threads(0, overlap=False) == expected
+        assert choose_threads(0, overlap=True) == min(expected, 5), "the environments' core is none of these"
 
 
 def test_share_counts_from_the_first_update_or_the_last_row_on(monkeypatch):

@@ -155,10 +155,13 @@ def test_train_py_debug_tiny_trains_on_real_walker_pixels(finish, tmp_path, run_
     probe = probe_renderers()
     if probe.backend is None:
         pytest.skip(f"no way to render here: {'; '.join(probe.failures)}")
-    status, out, err = finish("run_dir=run")
+    status, out, err = finish("run_dir=run", "env.action_repeat=2")
     assert status == 0, err
     assert "Finished at environment step 1,200: run" in out and "walker_walk, vision" in out
+    assert "\n1,200 of 1,200 env steps (100.0%), 66 updates, return " in out, "a pipe hears of the end"
     run = run_directory(tmp_path / "run")
+    assert len(list(run.path.glob("events.*"))) == 1
+    assert yaml.safe_load((run.path / "hparams.yaml").read_text())["model.optim.warmup"] == 10
     events = run.events
     assert {"open_loop/image", "eval/episode"} <= set(events.Tags()["images"])
     assert all(math.isfinite(event.value) for event in events.Scalars("loss/image"))

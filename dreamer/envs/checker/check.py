@@ -179,18 +179,19 @@ def _play(driver: Driver, num_steps: int, report: Report) -> None:
 
 
 def _watch(driver: Driver, film: _Film, report: Report) -> None:
-    """Keep of the current row what the report tells: ranges, and what the agent sees, else what people would."""
+    """Keep of the current row what the report tells: ranges, and a picture: what the agent sees, or else people."""
     for key, value in driver.obs.items():
         if key not in report.seen:
             report.seen[key] = Seen(math.inf, -math.inf, value.copy())
         report.seen[key].update(value)
-    if film.is_due():
-        frame = driver.frame()
-        images = [value for key, value in driver.obs.items() if driver.env.obs_space[key].is_image]
-        if images:
-            frame = side_by_side(images)
-        if frame is not None:
-            film.frames.append(frame.copy())
+    if not film.is_due():
+        return
+    frame = driver.frame()
+    if keys := [key for key, space in driver.env.obs_space.items() if space.is_image]:
+        is_whole = all(key in driver.obs for key in keys)  # an unsound picture is not among them
+        frame = side_by_side([driver.obs[key] for key in keys]) if is_whole else None
+    if frame is not None:
+        film.frames.append(frame.copy())
 
 
 class _Film:

@@ -24,6 +24,7 @@ def check_spaces(env: Any, findings: Findings) -> None:
     else:
         for key, space in obs_space.items():
             _check_observation_space(key, space, findings)
+        _check_sizes(obs_space, findings)
     if not isinstance(action_space, Space) or len(action_space.shape) != 1 or action_space.dtype == "uint8":
         findings.error(
             "action_space",
@@ -51,6 +52,17 @@ def _check_observation_space(key: str, space: Any, findings: Findings) -> None:
             f"observation {key} has the shape of a picture, {list(space.shape)}, but is float32.",
             f"It goes to the network for vectors, as {space.size:,} separate numbers. If it is a picture, give it as "
             "uint8 from 0 to 255.",
+        )
+
+
+def _check_sizes(obs_space: Mapping[str, Any], findings: Findings) -> None:
+    sizes = {key: space.shape[:2] for key, space in obs_space.items() if isinstance(space, Space) and space.is_image}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{key} {height} x {width}" for key, (height, width) in sizes.items())
+        findings.error(
+            "sizes",
+            f"pictures differ in size: {told}.",
+            "The encoder stacks them on their channels: resize them to one.",
         )
 
 
