@@ -70,8 +70,10 @@ def main(cfg: DictConfig) -> None:
     print(aligned(lines))
     for finding in findings:
         print(f"\n{finding}")
-    is_sound = all(finding.level != "error" for finding in findings)
-    print(f"\n{summary(findings)}: {'fine' if is_sound else 'mend the errors first'}.")
+    levels = {finding.level for finding in findings}
+    is_sound = "error" not in levels
+    verdict = "mend the errors first" if not is_sound else "it runs, but see above" if "warning" in levels else "fine"
+    print(f"\n{summary(findings)}: {verdict}.")
     sys.exit(0 if is_sound else 1)
 
 

@@ -90,6 +90,7 @@ def main(cfg: DictConfig) -> None:
         Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if options.video:
         write_gif(Path(options.video), result.frames)
+        print(f"{options.video}: episode 0")
 
 
 if __name__ == "__main__":

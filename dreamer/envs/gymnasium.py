@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from gymnasium.error import DependencyNotInstalled, Error
 
 from dreamer.bounds import nearest
 from dreamer.config import EnvConfig
-from dreamer.envs.images import channels_last, in_colour, is_picture, shrink, side_by_side
+from dreamer.envs.images import channels_last, has_the_shape_of_a_picture, in_colour, is_picture, shrink, side_by_side
 from dreamer.envs.modules import check_arguments, import_own, install_command
 from dreamer.envs.notices import NOTICES
 from dreamer.envs.rendering import choose_backend_for_gymnasium, why_nothing_draws
@@ -105,6 +106,12 @@ class Gymnasium:
         self._is_drawable: bool | None = None  # for people; None until somebody wants to look
         for line in resized(env.observation_space, self._entries):
             NOTICES.say_once(f"{name}: {line}.")
+        for key, space in self.obs_space.items():
+            if space.dtype == "float32" and has_the_shape_of_a_picture(space.shape):
+                NOTICES.say_once(
+                    f"{name}: {key} has the shape of a picture, but is no uint8, so the network gets {space.size:,} "
+                    "separate numbers."
+                )
 
     @property
     def raw(self) -> Any:
@@ -112,7 +119,10 @@ class Gymnasium:
         return self._env
 
     def reset(self, seed: int) -> TimeStep:
-        self._obs, _ = reset_seeded(self._env, seed)
+        result = reset_seeded(self._env, seed)
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+            raise ValueError(f"{self._name}: reset returns {kind_of(result)}, not (observation, info).")
+        self._obs = result[0]
         self._is_running = True
         return TimeStep(self._observation(), 0.0, is_first=True, is_last=False, is_terminal=False)
 
@@ -129,7 +139,12 @@ class Gymnasium:
         theirs, total = self._action.decode(action), 0.0
         terminated = truncated = False
         for _ in range(self.env_steps_per_action):
-            self._obs, reward, terminated, truncated, _ = self._env.step(theirs)
+            result = self._env.step(theirs)
+            if not (isinstance(result, tuple) and len(result) == 5):
+                raise ValueError(
+                    f"{self._name}: step returns {kind_of(result)}, not (observation, reward, terminated, truncated, info)."
+                )
+            self._obs, reward, terminated, truncated, _ = result
             total += float(reward)
             if terminated or truncated:
                 self._is_running = False
@@ -204,6 +219,11 @@ class Gymnasium:
         reset_seeded(self._env, 0)
         if (error := self._drawing_error()) is not None:
             raise ValueError(f"env.obs={obs}: {self._name} cannot be drawn: {_told(error)}") from error
+
+
+def kind_of(value: Any) -> str:
+    """What `reset` or `step` returned, in words."""
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
 
 
 def _can_draw(env: Any) -> bool:

@@ -8,6 +8,7 @@ from PIL import Image
 MULTIPLE = 16  # of the encoder and decoder: four stages of factor 2
 LARGEST = 96  # pixels that are kept where the user names no size
 CHANNELS = (1, 3, 4)
+SMALLEST = 16  # pixels of a side that make numbers look like a picture
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -26,6 +27,14 @@ def is_picture(shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return dtype == np.uint8 and (
         len(shape) == 2 or (len(shape) == 3 and (shape[2] in CHANNELS or shape[0] in CHANNELS))
     )
+
+
+def has_the_shape_of_a_picture(shape: tuple[int, ...]) -> bool:
+    """Whether numbers of this shape, of any type, look like a picture."""
+    if len(shape) != 3:
+        return False
+    sides = shape[:2] if shape[2] in CHANNELS else shape[1:] if shape[0] in CHANNELS else (0,)
+    return min(sides) >= SMALLEST
 
 
 def channels_last(image: np.ndarray) -> np.ndarray:

@@ -50,7 +50,11 @@ def observation_entries(space: spaces.Space, size: int | None, owner: str) -> di
     pictures = {key: _picture_size(part) for key, (_, part) in parts.items() if _is_picture(part)}
     target = common_size(list(pictures.values()), size) if pictures else (0, 0)
     return {
-        key: _picture(path, part, *target) if key in pictures else _vector(path, part, f"{owner}: observation {key}")
+        key: (
+            _picture(path, part, *target, f"{owner}: observation {key}")
+            if key in pictures
+            else _vector(path, part, f"{owner}: observation {key}")
+        )
         for key, (path, part) in parts.items()
     }
 
@@ -143,10 +147,16 @@ def _picture_size(space: spaces.Space) -> tuple[int, int]:
     return height, width
 
 
-def _picture(path: Path, space: spaces.Space, height: int, width: int) -> Entry:
+def _picture(path: Path, space: spaces.Space, height: int, width: int, owner: str) -> Entry:
     assert space.shape is not None
     channels = channels_last(np.empty(space.shape, np.uint8)).shape[2]
-    encode = partial(encode_picture, height=height, width=width)
+
+    def encode(value: Any) -> np.ndarray:
+        picture = np.asarray(value)
+        if picture.dtype.kind == "f":  # from 0 to 1, most likely, which uint8 makes black
+            raise ValueError(f"{owner} is {picture.dtype}, but its space promises uint8, from 0 to 255.")
+        return encode_picture(picture, height, width)
+
     return Entry(path, Space((height, width, channels), "uint8"), encode)
 
 

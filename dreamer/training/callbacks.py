@@ -96,6 +96,11 @@ class Evaluate(Callback):
             self.agent, self.env, trainer_config.eval_episodes, seed, trainer_config.eval_length, record=True
         )
         self.run_log.log_metrics({"eval/return_mean": result.mean, "eval/return_std": result.std}, env_steps)
+        num = len(result.returns)
+        self.run_log.progress.tell(
+            f"evaluation at {env_steps:,} env steps: {result.mean:.1f} +- {result.std:.1f} over {num} "
+            f"episode{'' if num == 1 else 's'}{'; the first is filmed in videos/' if result.frames else ''}"
+        )
         if result.frames:
             stride = -(-len(result.frames) // 250)  # at most 250 frames, enough to see how it moves
             self.pictures.add(trainer, "eval/episode", result.frames[::stride], env_steps)

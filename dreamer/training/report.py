@@ -97,7 +97,8 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     trainer, repeat = config.trainer, config.env.action_repeat
     compiled = "compiled, for which the first updates wait 1 to 3 minutes" if compile else "not compiled"
     how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {compiled}"
-    place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
+    place = "each in a process of its own" if config.env.workers == "process" else "in this process"
+    count = f"{config.env.num_envs} environment{'' if config.env.num_envs == 1 else 's'}"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
     overlap = (
@@ -109,7 +110,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     return "\n".join(
         [
             f"run_dir      {config.run_dir}",
-            f"env          {config.env.name}, {config.env.obs}, {config.env.num_envs} {place}, seed {config.seed}",
+            f"env          {config.env.name}, {config.env.obs}, {count} {place}, seed {config.seed}",
             f"observation  {describe_observation(agent.obs_space)}; action: {describe_action(agent.action_space)}",
             f"model        {config.model.name}; {how}",
             f"overlap      {overlap}",
@@ -119,9 +120,13 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
             f"x {config.batch_length} every {1 / per_step:,.4g} policy steps; "
             f"about {config.num_updates:,.0f} updates in all",
             f"collect      {trainer.collect_steps:,} policy steps with random actions before the first update",
-            f"replay       {config.replay.capacity:,} policy steps = {replay_bytes / 1e9:.2f} GB when full, {where}",
+            f"replay       {config.replay.capacity:,} policy steps = {gigabytes(replay_bytes)} when full, {where}",
         ]
     )
+
+
+def gigabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
 
 
 def describe_observation(obs_space: dict[str, Space]) -> str:

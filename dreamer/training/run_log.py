@@ -141,6 +141,7 @@ class RunLog(Callback):
 
 class Progress(Protocol):
     def show(self, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> None: ...
+    def tell(self, line: str) -> None: ...
     def close(self, env_steps: int, updates: int, last_return: float | None) -> None: ...
 
 
@@ -158,6 +159,9 @@ class Bar:
         self.bar.n = min(env_steps, self.bar.total)
         self.bar.set_postfix_str(summary(self.config, env_steps, speed, last_return), refresh=False)
         self.bar.update(0)
+
+    def tell(self, line: str) -> None:
+        tqdm.write(line)
 
     def close(self, env_steps: int, updates: int, last_return: float | None) -> None:
         if self.bar is not None:
@@ -178,8 +182,11 @@ class Lines:
         self.next = time.monotonic() + self.seconds
         self.print_line(env_steps, updates, summary(self.config, env_steps, speed, last_return))
 
+    def tell(self, line: str) -> None:
+        print(line, flush=True)
+
     def close(self, env_steps: int, updates: int, last_return: float | None) -> None:
-        self.print_line(env_steps, updates, f"return {shown(last_return)}")
+        self.print_line(env_steps, updates, shown(last_return))
 
     def print_line(self, env_steps: int, updates: int, end: str) -> None:
         share = env_steps / self.config.trainer.max_steps
@@ -189,11 +196,11 @@ class Lines:
 
 def summary(config: Config, env_steps: int, speed: Speed, last_return: float | None) -> str:
     left = duration(hours_left(config, env_steps, speed))
-    return f"return {shown(last_return)}, {speed.env_steps:.3g} env steps/s, {speed.updates:.2f} updates/s, {left} left"
+    return f"{shown(last_return)}, {speed.env_steps:.3g} env steps/s, {speed.updates:.2f} updates/s, {left} left"
 
 
 def shown(last_return: float | None) -> str:
-    return "-" if last_return is None else f"{last_return:.1f}"
+    return "no return yet" if last_return is None else f"last return {last_return:.1f}"
 
 
 def append_return(path: Path, env_step: int, seconds: float, ret: float, length: int) -> None:

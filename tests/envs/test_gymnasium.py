@@ -284,6 +284,47 @@ def test_an_environment_with_mujoco_draws_with_what_draws_here(renderer: str, mo
     env.close()
 
 
+@pytest.mark.parametrize(
+    ("method", "result", "told"),
+    [
+        ("reset", np.zeros(3), "reset returns a ndarray, not (observation, info)."),
+        ("reset", (1, 2), "reset returns a tuple of 2, not (observation, info)."),
+        (
+            "step",
+            (1, 2, True, {}),
+            "step returns a tuple of 4, not (observation, reward, terminated, truncated, info).",
+        ),
+    ],
+)
+def test_what_is_no_row_is_refused_by_name(
+    method: str, result: Any, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = arm()
+    if method == "step":
+        env.reset(0)
+    monkeypatch.setattr(robots.Arm, method, lambda self, action=None, seed=None: result)
+    with pytest.raises(ValueError) as caught:
+        env.step(np.zeros(3, np.int32)) if method == "step" else env.reset(0)
+    assert str(caught.value) == f"env.id=Arm-v0: {told}"
+
+
+def test_a_float_picture_is_not_made_black(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observe(self: Any) -> dict[str, Any]:
+        return {"cameras": {"left": np.ones((84, 84, 3)), "right": np.zeros((1, 64, 64), np.uint8)}}
+
+    monkeypatch.setattr(robots.Arm, "observe", observe)
+    with pytest.raises(ValueError, match=r"env.id=Arm-v0: observation cameras.left is float64, but its space promises"):
+        arm(obs="vision").reset(0)
+
+
+def test_a_picture_that_is_none_for_the_network_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    class Float(robots.Blind):
+        observation_space = gym.spaces.Box(0, 1, (64, 64, 3))
+
+    Gymnasium(Float(), "env.class=Float", "auto", 1, None)
+    assert "state has the shape of a picture, but is no uint8, so the network gets 12,288" in capsys.readouterr().out
+
+
 def test_where_nothing_draws_a_line_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

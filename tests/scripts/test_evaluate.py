@@ -54,8 +54,9 @@ def test_directory_and_file_give_the_same_result_and_the_promised_keys(trained, 
     assert (one["mean"], one["std"]) == (np.mean(one["returns"]), np.std(one["returns"]))
     assert (one["env"], one["config_digest"], one["seed"]) == ("dummy_recall", digest(config), 3)
     lines = by_directory.stdout.splitlines()
-    assert len(lines) == 13 and lines[0] == f"episode 0: return {one['returns'][0]:.1f}, 4 policy steps"
-    assert lines[-1].startswith(f"dummy_recall: {one['mean']:.1f} +- {one['std']:.1f} over 12 episodes")
+    assert len(lines) == 14 and lines[0] == f"episode 0: return {one['returns'][0]:.1f}, 4 policy steps"
+    assert lines[-1] == "one.gif: episode 0"
+    assert lines[-2].startswith(f"dummy_recall: {one['mean']:.1f} +- {one['std']:.1f} over 12 episodes")
     with Image.open(path / "one.gif") as film:
         assert film.size == (16, 16) and getattr(film, "n_frames", 1) > 1
 

@@ -158,7 +158,8 @@ def test_train_py_debug_tiny_trains_on_real_walker_pixels(finish, tmp_path, run_
     status, out, err = finish("run_dir=run", "env.action_repeat=2")
     assert status == 0, err
     assert "Finished at environment step 1,200: run" in out and "walker_walk, vision" in out
-    assert "\n1,200 of 1,200 env steps (100.0%), 66 updates, return " in out, "a pipe hears of the end"
+    assert "\n1,200 of 1,200 env steps (100.0%), 66 updates, last return " in out, "a pipe hears of the end"
+    assert "\nevaluation at 1,200 env steps: " in out and " over 1 episode; the first is filmed in videos/" in out
     run = run_directory(tmp_path / "run")
     assert len(list(run.path.glob("events.*"))) == 1
     assert yaml.safe_load((run.path / "hparams.yaml").read_text())["model.optim.warmup"] == 10

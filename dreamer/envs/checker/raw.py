@@ -12,7 +12,7 @@ from gymnasium import spaces
 from dreamer.envs.checker.findings import Finding, Findings, Stop
 from dreamer.envs.checker.rows import check_reward
 from dreamer.envs.custom import GYMNASIUM, FromDmEnv, has_all, to_space
-from dreamer.envs.gymnasium import Gymnasium
+from dreamer.envs.gymnasium import Gymnasium, kind_of
 from dreamer.envs.seeding import episode_seed, is_seeded, reset_seeded
 
 RAISES = "The lines below are the environment's own."
@@ -65,7 +65,7 @@ class _Gymnasium:
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
             self.findings.error(
                 "reset returns",
-                f"reset returns {_kind(result)}, not (observation, info).",
+                f"reset returns {kind_of(result)}, not (observation, info).",
                 "In gymnasium info is a dictionary, and may be empty: return observation, {}.",
             )
             raise Stop
@@ -78,7 +78,7 @@ class _Gymnasium:
         if not (isinstance(result, tuple) and len(result) == 5):
             self.findings.error(
                 "step returns",
-                f"step returns {_kind(result)}, not (observation, reward, terminated, truncated, info).",
+                f"step returns {kind_of(result)}, not (observation, reward, terminated, truncated, info).",
                 "Old Gym returned four. Its `done` is now terminated, an end of the task, or truncated, a time limit.",
             )
             raise Stop
@@ -92,7 +92,7 @@ class _Gymnasium:
                 )
         if not isinstance(info, Mapping):
             self.findings.warning(
-                "info", f"info is {_kind(info)}.", "It should be a dictionary; here nothing reads it."
+                "info", f"info is {kind_of(info)}.", "It should be a dictionary; here nothing reads it."
             )
         return bool(terminated or truncated)
 
@@ -128,7 +128,7 @@ class _DmEnv:
         if not isinstance(row, dm_env.TimeStep):
             self.findings.error(
                 "row",
-                f"{call} returns {_kind(row)}, not a dm_env.TimeStep.",
+                f"{call} returns {kind_of(row)}, not a dm_env.TimeStep.",
                 "dm_env.restart, transition and so on make one.",
             )
             raise Stop
@@ -148,7 +148,7 @@ def check_in(space: Any, value: Any, name: str, findings: Findings) -> None:
     elif isinstance(space, spaces.Tuple):
         if not isinstance(value, tuple | list) or len(value) != len(space.spaces):
             findings.error(
-                name, f"{name} is {_kind(value)}, not a tuple of {len(space.spaces)}.", "Its space promises a Tuple."
+                name, f"{name} is {kind_of(value)}, not a tuple of {len(space.spaces)}.", "Its space promises a Tuple."
             )
             return
         for index, (part, item) in enumerate(zip(space.spaces, value, strict=True)):
@@ -161,7 +161,7 @@ def check_in(space: Any, value: Any, name: str, findings: Findings) -> None:
 
 def _check_dict(space: spaces.Dict, value: Any, name: str, findings: Findings) -> None:
     if not isinstance(value, Mapping):
-        findings.error(name, f"{name} is {_kind(value)}, not a dictionary.", "Its space promises a Dict.")
+        findings.error(name, f"{name} is {kind_of(value)}, not a dictionary.", "Its space promises a Dict.")
         return
     if missing := [key for key in space.spaces if key not in value]:
         findings.error(
@@ -187,7 +187,7 @@ def _check_box(space: spaces.Box, value: Any, name: str, findings: Findings) -> 
         array = np.array(None)
     if array.dtype.kind not in "biuf":
         findings.error(
-            f"{name} type", f"{name} is {_kind(value)}, not an array of numbers.", "np.array(...) makes one."
+            f"{name} type", f"{name} is {kind_of(value)}, not an array of numbers.", "np.array(...) makes one."
         )
     elif array.shape != space.shape:
         findings.error(
@@ -230,7 +230,3 @@ def _check_bounds(space: spaces.Box, array: np.ndarray, name: str, findings: Fin
             f"{space.low[place]:g} and {space.high[place]:g}.",
             "Whatever scales by these bounds goes wrong. Clip the value, or widen the space.",
         )
-
-
-def _kind(value: Any) -> str:
-    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from dreamer.envs.checker.findings import Findings
-from dreamer.envs.images import CHANNELS
+from dreamer.envs.images import has_the_shape_of_a_picture
 from dreamer.types import Space, TimeStep
 
-SMALLEST_PICTURE = 16  # pixels
 
 
 def check_spaces(env: Any, findings: Findings) -> None:
@@ -46,7 +45,7 @@ def _check_observation_space(key: str, space: Any, findings: Findings) -> None:
             f"obs_space[{key!r}] is uint8 {list(space.shape)}, which is no picture.",
             "uint8 stands for pictures [h w c]; give numbers as float32 and choices as int32.",
         )
-    elif space.dtype == "float32" and _looks_like_a_picture(space.shape):
+    elif space.dtype == "float32" and has_the_shape_of_a_picture(space.shape):
         findings.warning(
             f"{key} space",
             f"observation {key} has the shape of a picture, {list(space.shape)}, but is float32.",
@@ -64,13 +63,6 @@ def _check_sizes(obs_space: Mapping[str, Any], findings: Findings) -> None:
             f"pictures differ in size: {told}.",
             "The encoder stacks them on their channels: resize them to one.",
         )
-
-
-def _looks_like_a_picture(shape: tuple[int, ...]) -> bool:
-    if len(shape) != 3:
-        return False
-    sides = shape[:2] if shape[2] in CHANNELS else shape[1:] if shape[0] in CHANNELS else (0,)
-    return min(sides) >= SMALLEST_PICTURE
 
 
 def check_row(

@@ -41,11 +41,11 @@ def summary(findings: list[Finding]) -> str:
 
 
 def sheet_of(frames: list[np.ndarray]) -> np.ndarray:
-    """Pictures uint8 [h w 3] of one size, four a row with grey lines between; missing ones at the end are black."""
+    """Pictures uint8 [h w 3] of one size, four a row with grey lines between; grey stands for what is missing at the end."""
     scale = -(-SMALLEST // min(frames[0].shape[:2]))
     edge = ((0, LINE), (0, LINE), (0, 0))
     frames = [np.pad(frame.repeat(scale, 0).repeat(scale, 1), edge, constant_values=GREY) for frame in frames]
-    frames += [np.zeros_like(frames[0])] * (-len(frames) % COLUMNS)
+    frames += [np.full_like(frames[0], GREY)] * (-len(frames) % COLUMNS)
     return np.concatenate([np.concatenate(frames[i : i + COLUMNS], axis=1) for i in range(0, len(frames), COLUMNS)])
 
 
