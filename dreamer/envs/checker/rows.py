@@ -14,7 +14,6 @@ from dreamer.envs.images import has_the_shape_of_a_picture
 from dreamer.types import Space, TimeStep
 
 
-
 def check_spaces(env: Any, findings: Findings) -> None:
     """obs_space, action_space and env_steps_per_action; with an error in them, no episode can be checked."""
     obs_space, action_space, repeat = env.obs_space, env.action_space, env.env_steps_per_action
