@@ -141,9 +141,8 @@ class Gymnasium:
         for _ in range(self.env_steps_per_action):
             result = self._env.step(theirs)
             if not (isinstance(result, tuple) and len(result) == 5):
-                raise ValueError(
-                    f"{self._name}: step returns {kind_of(result)}, not (observation, reward, terminated, truncated, info)."
-                )
+                five = "(observation, reward, terminated, truncated, info)"
+                raise ValueError(f"{self._name}: step returns {kind_of(result)}, not {five}.")
             self._obs, reward, terminated, truncated, _ = result
             total += float(reward)
             if terminated or truncated:

@@ -41,7 +41,7 @@ def summary(findings: list[Finding]) -> str:
 
 
 def sheet_of(frames: list[np.ndarray]) -> np.ndarray:
-    """Pictures uint8 [h w 3] of one size, four a row with grey lines between; grey stands for what is missing at the end."""
+    """Pictures uint8 [h w 3] of one size, four a row with grey lines between; what is missing at the end is grey."""
     scale = -(-SMALLEST // min(frames[0].shape[:2]))
     edge = ((0, LINE), (0, LINE), (0, 0))
     frames = [np.pad(frame.repeat(scale, 0).repeat(scale, 1), edge, constant_values=GREY) for frame in frames]
