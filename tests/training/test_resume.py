@@ -171,7 +171,10 @@ def test_run_dir_that_is_a_file_is_refused(tiny, tmp_path):
         prepare(tiny(f"run_dir={tmp_path / 'file'}", *COUNTER))
 
 
-ENDLESS = ("env=dummy_counter", "trainer.max_steps=1e9", "trainer.eval_every=0", "trainer.video_every=0", "run_dir=run")
+ENDLESS = (
+    "env=dummy_counter", "trainer.max_steps=1e9", "trainer.eval_every=0", "trainer.video_every=0", "run_dir=run",
+    "trainer.compile=off",  # minutes of compiling, which is not what these tests are about
+)  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
