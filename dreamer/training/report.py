@@ -97,7 +97,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     trainer, repeat = config.trainer, config.env.action_repeat
     compiled = "compiled, for which the first updates wait 1 to 3 minutes" if compile else "not compiled"
     how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {compiled}"
-    place = "each in a process of its own" if config.env.workers == "process" else "in this process"
+    place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
     count = f"{config.env.num_envs} environment{'' if config.env.num_envs == 1 else 's'}"
     policy_steps = trainer.max_steps / repeat
     per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
