@@ -120,8 +120,8 @@ class Gymnasium:
 
     def reset(self, seed: int) -> TimeStep:
         result = reset_seeded(self._env, seed)
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
-            raise ValueError(f"{self._name}: reset returns {kind_of(result)}, not (observation, info).")
+        if fault := fault_of_reset(result):
+            raise ValueError(f"{self._name}: {fault}")
         self._obs = result[0]
         self._is_running = True
         return TimeStep(self._observation(), 0.0, is_first=True, is_last=False, is_terminal=False)
@@ -140,9 +140,8 @@ class Gymnasium:
         terminated = truncated = False
         for _ in range(self.env_steps_per_action):
             result = self._env.step(theirs)
-            if not (isinstance(result, tuple) and len(result) == 5):
-                five = "(observation, reward, terminated, truncated, info)"
-                raise ValueError(f"{self._name}: step returns {kind_of(result)}, not {five}.")
+            if fault := fault_of_step(result):
+                raise ValueError(f"{self._name}: {fault}")
             self._obs, reward, terminated, truncated, _ = result
             total += float(reward)
             if terminated or truncated:
@@ -220,8 +219,22 @@ class Gymnasium:
             raise ValueError(f"env.obs={obs}: {self._name} cannot be drawn: {_told(error)}") from error
 
 
+def fault_of_reset(result: Any) -> str | None:
+    """What is wrong with the form of what `reset` returned, in a sentence."""
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
+        return None
+    return f"reset returns {kind_of(result)}, not (observation, info)."
+
+
+def fault_of_step(result: Any) -> str | None:
+    """The same of `step`."""
+    if isinstance(result, tuple) and len(result) == 5:
+        return None
+    return f"step returns {kind_of(result)}, not (observation, reward, terminated, truncated, info)."
+
+
 def kind_of(value: Any) -> str:
-    """What `reset` or `step` returned, in words."""
+    """A value in words."""
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
 
 

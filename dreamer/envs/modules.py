@@ -14,7 +14,7 @@ from dreamer.bounds import suggestion
 
 
 def import_package(name: str, extra: str) -> ModuleType:
-    """A package of the extra `extra` in pyproject.toml; ValueError, with the command that installs it, if it lacks."""
+    """A package of the extra `extra` in pyproject.toml; ValueError, with the command that installs it, without it."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -49,14 +49,11 @@ def observation_entries(space: spaces.Space, size: int | None, owner: str) -> di
         raise ValueError(f"{owner} has two observations of the same name among {', '.join(parts)}.")
     pictures = {key: _picture_size(part) for key, (_, part) in parts.items() if _is_picture(part)}
     target = common_size(list(pictures.values()), size) if pictures else (0, 0)
-    return {
-        key: (
-            _picture(path, part, *target, f"{owner}: observation {key}")
-            if key in pictures
-            else _vector(path, part, f"{owner}: observation {key}")
-        )
-        for key, (path, part) in parts.items()
-    }
+    entries = {}
+    for key, (path, part) in parts.items():
+        told = f"{owner}: observation {key}"
+        entries[key] = _picture(path, part, *target, told) if key in pictures else _vector(path, part, told)
+    return entries
 
 
 def resized(space: spaces.Space, entries: dict[str, Entry]) -> list[str]:

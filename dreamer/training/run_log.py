@@ -135,7 +135,7 @@ class RunLog(Callback):
         if self.num_summed:
             self.log_scalars()
         if isinstance(trainer.logger, TensorBoardLogger):  # for its table of runs
-            trainer.logger.log_hyperparams(flat(to_dict(self.config)), {"hp/last_return": self.last_return or 0.0})
+            trainer.logger.log_hyperparams(trainer.logger.hparams, {"hp/last_return": self.last_return or 0.0})
         self.progress.close(self.env_steps, self.updates, self.last_return)
 
 

@@ -31,7 +31,7 @@ def use_threads(number: int) -> None:
 
 
 def free_cores(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Physical cores that this process may use: of the machine, its affinity, a container's quota the least."""
+    """Physical cores that this process may use: of the machine, its affinity, and a container's quota the least."""
     logical = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     limits = [psutil.cpu_count(logical=False) or logical, allowed]

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from dreamer.envs.checker.findings import Finding, Findings, Stop
 from dreamer.envs.checker.rows import check_reward
 from dreamer.envs.custom import GYMNASIUM, FromDmEnv, has_all, to_space
-from dreamer.envs.gymnasium import Gymnasium, kind_of
+from dreamer.envs.gymnasium import Gymnasium, fault_of_reset, fault_of_step, kind_of
 from dreamer.envs.seeding import episode_seed, is_seeded, reset_seeded
 
 RAISES = "The lines below are the environment's own."
@@ -62,10 +62,10 @@ class _Gymnasium:
     def reset(self, seed: int) -> None:
         with self.findings.catching("reset raises", RAISES):
             result = reset_seeded(self.env, seed)
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+        if fault := fault_of_reset(result):
             self.findings.error(
                 "reset returns",
-                f"reset returns {kind_of(result)}, not (observation, info).",
+                fault,
                 "In gymnasium info is a dictionary, and may be empty: return observation, {}.",
             )
             raise Stop
@@ -75,10 +75,10 @@ class _Gymnasium:
         """Whether the episode is over."""
         with self.findings.catching("step raises", RAISES):
             result = self.env.step(action)
-        if not (isinstance(result, tuple) and len(result) == 5):
+        if fault := fault_of_step(result):
             self.findings.error(
                 "step returns",
-                f"step returns {kind_of(result)}, not (observation, reward, terminated, truncated, info).",
+                fault,
                 "Old Gym returned four. Its `done` is now terminated, an end of the task, or truncated, a time limit.",
             )
             raise Stop
