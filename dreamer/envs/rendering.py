@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 PROBE_SECONDS = 60.0  # for all candidates together; half a second where the machine is not busy
 NO_RENDERER = "off"
-PACKAGES = "libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian packages)"
 
 _PROBE = """
 from dm_control import _render
@@ -42,10 +41,10 @@ def find_renderer() -> str:
     """The backend for MUJOCO_GL that draws on this machine; ValueError, saying what to install, where none does."""
     probe = probe_renderers()
     if probe.backend is None:
-        remedy = f"Unset MUJOCO_GL={probe.wish}, or install" if probe.wish else "Install"
+        remedy = _remedy(probe)
         raise ValueError(
             f"env.obs: no way to render pictures; tried {'; '.join(probe.failures)}.\n"
-            f"{remedy} {PACKAGES}, or train without: env.obs=proprio."
+            f"{remedy[0].upper()}{remedy[1:]}, or train without: env.obs=proprio."
         )
     return probe.backend
 
@@ -72,8 +71,12 @@ def why_nothing_draws() -> str | None:
     """What was tried and what to install, in a line, if this process looked for a backend and found none."""
     if _probe is None or _probe.backend is not None:
         return None
-    remedy = f"unset MUJOCO_GL={_probe.wish}, or install" if _probe.wish else "install"
-    return f"no way to render pictures; tried {'; '.join(_probe.failures)}; {remedy} {PACKAGES}"
+    return f"no way to render pictures; tried {'; '.join(_probe.failures)}; {_remedy(_probe)}"
+
+
+def _remedy(probe: Probe) -> str:
+    install = "install libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian packages)"
+    return f"unset MUJOCO_GL={probe.wish}, or {install}" if probe.wish else install
 
 
 def probe_renderers() -> Probe:
