@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -68,13 +70,26 @@ def best(timings: Mapping[Name, Timing]) -> Name:
 
 
 def fresh_process() -> ProcessPoolExecutor:
-    """One worker in an interpreter of its own: no memory, threads or OpenGL of this one. Made alike on every system."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    """One worker in an interpreter of its own: no memory, threads or OpenGL of this one. Made alike on every system.
+
+    It ends when this process does, killed or not.
+    """
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     with fresh_process() as pool:
         return pool.submit(function, *arguments).result()
+
+
+def _end_with_parent() -> None:
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def peak_memory() -> int:

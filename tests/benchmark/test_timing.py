@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -102,3 +105,17 @@ def test_replay_is_filled_with_every_row(tiny, tmp_path, storage):
     assert replay.num_rows == 100
     rows, _ = replay.sample(8)
     assert rows["obs.image"].std() > 50 and rows["deter"].std() > 0.1
+
+
+def test_a_fresh_process_ends_with_the_one_that_made_it():
+    script = "import time; from dreamer.benchmark.timing import in_fresh_process; in_fresh_process(time.sleep, 600)"
+    parent = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__':\n    {script}"])
+    end, measuring = time.monotonic() + 60, []
+    while time.monotonic() < end and not measuring:
+        time.sleep(0.1)
+        children = psutil.Process(parent.pid).children()
+        measuring = [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+    parent.kill()
+    parent.wait()
+    assert len(measuring) == 1
+    measuring[0].wait(timeout=60)
