@@ -1,7 +1,7 @@
 """Measure speed: python scripts/benchmark.py what=update|policy|replay|render|end_to_end json=out.json
 
 Prints a table and writes JSON. Without keys of a network it measures the standard ROWS; with them (model=size12m
-batch_length=64 ...) that one, composed as in training. docs/performance.md explains the numbers.
+batch_size=16 ...) that one, composed as in training. docs/performance.md explains the numbers.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ PARTS = ("update", "policy", "replay", "render", "end_to_end")
 ROWS = {
     "laptop_vision": ["model=laptop", "env.obs=vision"],
     "laptop_proprio": ["model=laptop", "env.obs=proprio"],
-    "size1m_proprio": ["model=size1m", "env.obs=proprio", "batch_length=64"],
-    "size1m_vision": ["model=size1m", "env.obs=vision", "batch_length=64"],
-    "size12m_vision": ["model=size12m", "env.obs=vision", "batch_length=64"],
+    "size1m_proprio": ["model=size1m", "env.obs=proprio", "batch_size=16", "batch_length=64"],
+    "size1m_vision": ["model=size1m", "env.obs=vision", "batch_size=16", "batch_length=64"],
+    "size12m_vision": ["model=size12m", "env.obs=vision", "batch_size=16", "batch_length=64"],
 }
 SLOW_ROWS = ("size12m_vision",)  # with quick=false alone
 NETWORK = r"[+~]*(model|experiment|debug|env\.obs|env\.size|batch_size|batch_length)\b"
