@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from dreamer.benchmark.suite import PARTS, Plan, check, measure
 from dreamer.benchmark.timing import Budget
 from dreamer.benchmark.update import count_gflop, counted_flop, measure_update, spaces
+from dreamer.cli import training_config
 from dreamer.envs.make import make_env
+from scripts.benchmark import ROWS
 
 ROOT = Path(__file__).parents[2]
 TINY = ("debug=tiny", "env=dummy_counter", "env.obs=both", "seconds=0.2", "threads=[1]", "trainer.threads=1")
@@ -132,3 +135,10 @@ def test_what_this_machine_cannot_do_is_refused_before_anything_is_measured(tiny
     plan.config.env.name = "dummy_conter"
     with pytest.raises(ValueError, match=r"env.name=dummy_conter is not a task of env.suite=dummy"):
         check(plan, ["update"])
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("size")])
+def test_rows_of_the_papers_networks_have_the_papers_batch(name):
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        config = training_config(compose("config", ROWS[name]))
+    assert (config.batch_size, config.batch_length, config.model.imagination.last) == (16, 64, 0)
