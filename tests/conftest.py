@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from dreamer.config import Config, parse, register
 
@@ -30,15 +31,24 @@ def one_thread_and_a_seed() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Callable[..., Config]:
+def composed() -> Callable[..., DictConfig]:
+    """What Hydra makes of conf/ and these command-line words."""
+
+    def composed(*words: str) -> DictConfig:
+        register()
+        with initialize_config_dir(str(CONF), version_base=None):
+            return compose("config", overrides=["run_dir=runs/test", *words])
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def tiny(composed: Callable[..., DictConfig]) -> Callable[..., Config]:
     """The checked config of `debug=tiny` with an action repeat of 4, and with the given words:
 
     tiny("run_dir=...", "env=dummy_counter", ...)."""
 
     def tiny(*words: str) -> Config:
-        register()
-        with initialize_config_dir(str(CONF), version_base=None):
-            small = ["run_dir=runs/test", "debug=tiny", "trainer.threads=1", "env.action_repeat=4"]
-            return parse(compose("config", overrides=[*small, *words]))
+        return parse(composed("debug=tiny", "trainer.threads=1", "env.action_repeat=4", *words))
 
     return tiny

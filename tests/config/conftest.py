@@ -4,24 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
-
-from dreamer.config import register
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def composed() -> Callable[..., DictConfig]:
-    """What Hydra makes of conf/ and these command-line words."""
-
-    def composed(*words: str) -> DictConfig:
-        register()
-        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-            return compose("config", overrides=["run_dir=runs/test", *words])
-
-    return composed
 
 
 @pytest.fixture

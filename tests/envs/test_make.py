@@ -1,27 +1,20 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
-from dreamer.config import SUITES, EnvConfig
+from dreamer.config import SUITES, EnvConfig, parse
 from dreamer.envs import dmc
 from dreamer.envs.make import MAKERS, check_env, make_env
 
+Compose = Callable[..., DictConfig]
 CONF = Path(__file__).parents[2] / "conf"
 OF_THE_SUITE = sorted(
     path.stem for path in (CONF / "env").glob("[!_]*.yaml") if "_dmc" in path.read_text(encoding="utf-8")
 )
-
-
-def load(name: str) -> EnvConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose(f"env/{name}")
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EnvConfig), composed.env))
-    assert isinstance(config, EnvConfig)
-    return config
 
 
 def valid(**changes: Any) -> EnvConfig:
@@ -40,20 +33,18 @@ def test_every_suite_of_the_config_has_a_file_that_makes_it() -> None:
 
 
 @pytest.mark.parametrize("name", OF_THE_SUITE)
-def test_a_file_is_named_for_its_task_and_passes_the_checks(name: str) -> None:
-    config = load(name)
+def test_a_file_is_named_for_its_task_and_passes_the_checks(composed: Compose, name: str) -> None:
+    config = parse(composed(f"env={name}", "env.obs=proprio")).env
     assert config.name == name
     assert config.camera == (2 if name.startswith("quadruped") else 0)
-    config.obs = "proprio"
     check_env(config)
 
 
 @pytest.mark.parametrize(
     "name", ["reacher_easy", "humanoid_CMU_stand", "dummy_counter_discrete", "dummy_recall", "memory"]
 )
-def test_a_made_environment_runs(name: str) -> None:
-    config = load(name)
-    config.obs = "proprio"
+def test_a_made_environment_runs(composed: Compose, name: str) -> None:
+    config = parse(composed(f"env={name}", "env.obs=proprio")).env
     env = make_env(config)
     assert env.env_steps_per_action == config.action_repeat
     assert env.reset(0).is_first
@@ -62,8 +53,8 @@ def test_a_made_environment_runs(name: str) -> None:
 
 
 @pytest.mark.usefixtures("renderer")
-def test_vision_is_what_the_files_ask_for() -> None:
-    config = load("walker_walk")
+def test_vision_is_what_the_files_ask_for(composed: Compose) -> None:
+    config = parse(composed("env=walker_walk")).env
     assert (config.obs, config.size, config.action_repeat) == ("vision", 64, 2)
     assert make_env(config).reset(0).obs["image"].shape == (64, 64, 3)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from dreamer.benchmark.suite import PARTS, Plan, check, measure
 from dreamer.benchmark.timing import Budget
@@ -138,7 +137,6 @@ def test_what_this_machine_cannot_do_is_refused_before_anything_is_measured(tiny
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("size")])
-def test_rows_of_the_papers_networks_have_the_papers_batch(name):
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        config = training_config(compose("config", ROWS[name]))
+def test_rows_of_the_papers_networks_have_the_papers_batch(composed, name):
+    config = training_config(composed(*ROWS[name]))
     assert (config.batch_size, config.batch_length, config.model.imagination.last) == (16, 64, 0)
