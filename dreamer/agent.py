@@ -108,7 +108,7 @@ class Agent(nn.Module):
         """`act` in tensors: sampled action, h and class indices of z."""
         start, last = self.world_model.context(deter, stoch), action_vector(prev_action, self.action_space)
         with self.autocast():
-            embed = self.world_model.encoder(obs)
+            embed = self.world_model.embed(obs)
             latents, _ = self.world_model.rssm.observe(embed, last, is_first, start, noise[0])
             latent = Latent(latents.deter[:, 0], latents.stoch[:, 0])
             action = self.actor_critic.actor(feature(latent)).sample(noise[1])

@@ -192,6 +192,7 @@ class ModelConfig:
     depth: int = bounded(MISSING, low=1)  # base number of convolution channels
     free_nats: float = bounded(1.0, low=0)
     discount_horizon: float = bounded(333.0, above=1)  # discount = 1 - 1 / discount_horizon
+    standardize_vectors: bool = False  # by mean and standard deviation of the rows before the first update
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

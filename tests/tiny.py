@@ -44,8 +44,12 @@ def model_config() -> ModelConfig:
     )
 
 
-def build_agent(obs_space: dict[str, Space] = BOTH, action_space: Space = CONTINUOUS) -> Agent:
-    return Agent(model_config(), obs_space, action_space)
+def build_agent(
+    obs_space: dict[str, Space] = BOTH, action_space: Space = CONTINUOUS, standardize_vectors: bool = False
+) -> Agent:
+    config = model_config()
+    config.standardize_vectors = standardize_vectors
+    return Agent(config, obs_space, action_space)
 
 
 def values(space: Space, *batch: int) -> Tensor:

@@ -118,6 +118,11 @@ class Replay:
         rows["is_first"][:, 0] = True
         return rows, np.stack([streams, starts + 1], axis=1)
 
+    def column(self, key: str) -> np.ndarray:
+        """A copy of one column over all rows that are stored [N ...], stream by stream."""
+        array, ends = self._arrays[key], zip(self._oldest, self._next, strict=True)
+        return np.concatenate([array[stream, self._slots(*end)] for stream, end in enumerate(ends)])
+
     def write_back(
         self, row_ids: Int[np.ndarray, "B 2"], deter: Float[np.ndarray, "B T D"], stoch: Int[np.ndarray, "B T S"]
     ) -> None:

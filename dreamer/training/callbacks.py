@@ -17,6 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[repo
 from dreamer.agent import Agent
 from dreamer.config import Config, to_dict
 from dreamer.data.dataset import ReplayDataset
+from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.spec import Env
 from dreamer.identity import digest
 from dreamer.training import generators
@@ -27,6 +28,22 @@ from dreamer.training.run_log import Every, RunLog
 from dreamer.types import Batch
 
 CONTEXT = 5  # frames that an open-loop video sees before it dreams on, as in the paper
+
+
+class FitStandardize(Callback):
+    """Before the first update: takes the spread of vector observations from the rows in replay."""
+
+    def __init__(self, dataset: ReplayDataset, agent: Agent) -> None:
+        self.dataset, self.standardize = dataset, agent.world_model.standardize
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 0:
+            replay = self.dataset.replay
+            self.standardize.fit(
+                {key: torch.from_numpy(replay.column(OBS_PREFIX + key)) for key in self.standardize.shapes}
+            )
 
 
 class LatentWriteBack(Callback):

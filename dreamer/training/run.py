@@ -94,7 +94,8 @@ class Training:
         """In the order in which they act after an update; the checkpoint when the others are done."""
         config, dataset, run_dir = self.config, self.dataset, self.run_dir
         parts: list[Callback] = [
-            log,  # first, since it measures how long the update itself took
+            callbacks.FitStandardize(dataset, self.agent),
+            log,  # before the others, since it measures how long the update itself took
             callbacks.LatentWriteBack(dataset),
             callbacks.Evaluate(config, dataset, self.agent, lambda: make_env(config.env), log),
             callbacks.OpenLoopVideo(config, dataset, self.agent, run_dir),

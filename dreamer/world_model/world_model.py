@@ -13,6 +13,7 @@ from dreamer.nn.decoder import Decoder
 from dreamer.nn.distributions import categorical_entropy, one_hot
 from dreamer.nn.encoder import Encoder
 from dreamer.nn.heads import ContHead, TwoHotHead
+from dreamer.nn.standardize import Standardize
 from dreamer.ops.kl import kl_losses
 from dreamer.types import Batch, Latent, Space
 from dreamer.world_model.rssm import RSSM
@@ -52,6 +53,7 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config, self.action_space = config, action_space
         rssm = config.rssm
+        self.standardize = Standardize(obs_space, config.standardize_vectors)
         self.encoder = Encoder(config.encoder, obs_space, config.units, config.depth)
         self.rssm = RSSM(rssm, self.encoder.out_features, action_space.size)
         self.decoder = Decoder(config.decoder, obs_space, self.rssm.deter, self.rssm.stoch, config.units, config.depth)
@@ -64,9 +66,13 @@ class WorldModel(nn.Module):
         """Latents as replay stores them (stoch as class indices)."""
         return Latent(deter, one_hot(stoch, self.rssm.classes))
 
+    def embed(self, obs: dict[str, Tensor]) -> Float[Tensor, "B T E"]:
+        """The encoder's view of observations as the environment gives them."""
+        return self.encoder(self.standardize(obs))
+
     def observe(self, batch: Batch) -> Observed:
         """Posterior of every row, starting from the stored context latent."""
-        embed = self.encoder(batch.obs)
+        embed = self.embed(batch.obs)
         prev_action = action_vector(batch.prev_action, self.action_space)
         start = self.context(batch.context_deter, batch.context_stoch)
         return Observed(*self.rssm.observe(embed, prev_action, batch.is_first, start), embed)
@@ -83,7 +89,7 @@ class WorldModel(nn.Module):
             "rep": rep,
             "reward": self.reward.loss(reward_logits, batch.reward),
             "cont": self.cont.loss(cont_logit, cont_target),
-            **self.decoder.losses(self.decoder(post.latent), batch.obs),
+            **self.decoder.losses(self.decoder(post.latent), self.standardize(batch.obs)),
         }
         with torch.no_grad():
             unimix = self.config.rssm.unimix
@@ -113,4 +119,5 @@ class WorldModel(nn.Module):
             latent = self.rssm.imagine_step(latent, actions[:, t])
             deters.append(latent.deter)
             stochs.append(latent.stoch)
-        return self.decoder.observations(self.decoder(Latent(torch.stack(deters, 1), torch.stack(stochs, 1))))
+        outputs = self.decoder(Latent(torch.stack(deters, 1), torch.stack(stochs, 1)))
+        return self.standardize.undo(self.decoder.observations(outputs))

@@ -69,6 +69,17 @@ def test_sequences_are_consecutive_rows_of_one_stream_across_episodes(tmp_path: 
     np.testing.assert_array_equal(rows["is_last"], rows["t"] % EPISODE == EPISODE - 1)
 
 
+@pytest.mark.parametrize("storage", ["ram", "disk"])
+def test_a_column_is_what_the_rings_still_hold(tmp_path: Path, storage: str) -> None:
+    replay = make(tmp_path, storage=storage)
+    add(replay, 0, 12)
+    assert replay.column("t").tolist() == [*range(12)] * 2
+    add(replay, 12, 40)  # rings of 30 rows
+    for key in ("t", "stream"):
+        expected = {"t": [*range(10, 40)] * 2, "stream": [0] * 30 + [1] * 30}[key]
+        assert sorted(replay.column(key)) == sorted(expected)
+
+
 def test_sampling_leaves_the_stored_flags_alone(tmp_path: Path) -> None:
     replay = make(tmp_path, length=2)
     add(replay, 0, 20)

@@ -27,7 +27,8 @@ SCALARS = (
 def trained(tiny, tmp_path_factory, run_directory):
     """A run on a counter that is seen as pixels and numbers: its config, its first weights, its directory."""
     path = tmp_path_factory.mktemp("end_to_end") / "run"
-    config = tiny(f"run_dir={path}", "env=dummy_counter", "env.obs=both", "trainer.log_every=200")
+    words = ("env=dummy_counter", "env.obs=both", "trainer.log_every=200", "model.standardize_vectors=true")
+    config = tiny(f"run_dir={path}", *words)
     training = prepare(config)
     first = {name: value.clone() for name, value in training.agent.state_dict().items()}
     assert not path.exists(), "a run directory appears only once the run begins"
@@ -48,6 +49,15 @@ def test_every_parameter_moves_and_stays_finite(trained):
     for name, value in weights.items():
         assert value.isfinite().all(), name
         assert not value.equal(first[name]), f"{name} did not change"
+
+
+def test_vectors_are_standardized_by_the_rows_before_the_first_update(trained):
+    config, _, run = trained
+    weights = run.checkpoint["state_dict"]
+    columns = [np.fromfile(run.path / "replay" / f"obs.{key}.bin", np.float32) for key in ("action", "counter")]
+    rows = np.concatenate([column.reshape(config.replay.capacity, -1)[:80] for column in columns], 1)
+    for part, expected in (("mean", rows.mean(0)), ("std", rows.std(0))):
+        np.testing.assert_allclose(weights[f"agent.world_model.standardize.{part}"], expected, rtol=1e-5)
 
 
 def test_all_losses_and_metrics_are_logged_and_finite(trained, events):

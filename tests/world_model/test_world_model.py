@@ -172,6 +172,26 @@ def test_vector_targets_are_symlogged() -> None:
     torch.testing.assert_close(loss, (2 - symlog(batch.obs["height"])).square())
 
 
+def test_standardized_vectors_are_what_the_networks_see_and_predict() -> None:
+    agent, plain = build_agent(BOTH, standardize_vectors=True), build_agent(BOTH)
+    model, batch = agent.world_model, build_batch(agent)
+    plain.load_state_dict(agent.state_dict(), strict=False)
+    for key in ("height", "pose"):
+        batch.obs[key].mul_(5).add_(3)
+    model.standardize.fit({key: value.flatten(0, 1) for key, value in batch.obs.items()})
+    shifted = {key: (batch.obs[key] - batch.obs[key].mean((0, 1))) / batch.obs[key].std((0, 1), correction=0)
+               for key in ("height", "pose")}  # fmt: skip
+    units = batch._replace(obs={**batch.obs, **shifted})
+    torch.manual_seed(1)
+    losses = loss_of(model, batch).losses
+    torch.manual_seed(1)
+    torch.testing.assert_close(losses, loss_of(plain.world_model, units).losses)
+    got, expected = seeded_open_loop(model, batch, 3), seeded_open_loop(plain.world_model, units, 3)
+    torch.testing.assert_close(got["image"], expected["image"])
+    undone = expected["height"] * batch.obs["height"].std(correction=0) + batch.obs["height"].mean()
+    torch.testing.assert_close(got["height"], undone)
+
+
 def test_image_targets_are_shares_of_255() -> None:
     agent = build_agent(IMAGE)
     batch, model = build_batch(agent), agent.world_model
