@@ -22,7 +22,7 @@ from dreamer.envs.spec import Env
 from dreamer.identity import digest
 from dreamer.training import generators
 from dreamer.training.checkpoint import save_checkpoint
-from dreamer.training.evaluation import evaluate
+from dreamer.training.evaluation import evaluate, model_losses
 from dreamer.training.report import open_loop_frames, write_gif
 from dreamer.training.run_log import Every, RunLog
 from dreamer.types import Batch
@@ -110,9 +110,11 @@ class Evaluate(Callback):
         env_steps = self.dataset.collector.env_steps
         trainer_config, seed = self.config.trainer, self.config.seed
         result = evaluate(
-            self.agent, self.env, trainer_config.eval_episodes, seed, trainer_config.eval_length, record=True
+            self.agent, self.env, trainer_config.eval_episodes, seed, trainer_config.eval_length, True, keep_rows=True
         )
-        self.run_log.log_metrics({"eval/return_mean": result.mean, "eval/return_std": result.std}, env_steps)
+        losses = model_losses(self.agent, result.sequences, seed)
+        metrics = {"eval/return_mean": result.mean, "eval/return_std": result.std}
+        self.run_log.log_metrics({**metrics, **{f"eval_loss/{name}": loss for name, loss in losses.items()}}, env_steps)
         num = len(result.returns)
         self.run_log.progress.tell(
             f"evaluation at {env_steps:,} env steps: {result.mean:.1f} +- {result.std:.1f} over {num} "

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.envs.seeding import EVALUATION_STREAM, episode_seed
 from dreamer.envs.spec import Env
 from dreamer.training import generators
+from dreamer.types import Batch, TimeStep
 
+MAX_ROWS = 512  # of an episode, to measure the world model on: about as many as the default batch holds
 MAX_FRAMES = 4000  # of a recording: more than the longest episode of the Control Suite, half a gigabyte at most
 
 
+class Step(NamedTuple):
+    """A row of an episode, the action [1 n] that led to it (zeros at the reset), and its picture if recorded."""
+
+    row: TimeStep
+    action: np.ndarray
+    frame: np.ndarray | None
+
+
 class Evaluation(NamedTuple):
-    """returns, lengths (policy steps) of each episode; frames: pictures of the first, [h w 3] uint8, maybe none."""
+    """returns, lengths (policy steps) of each episode; frames: pictures of the first, [h w 3] uint8, maybe none.
+
+    sequences: if they were kept, the first MAX_ROWS rows of each episode, as batches of one.
+    """
 
     returns: list[float]
     lengths: list[int]
     frames: list[np.ndarray]
+    sequences: list[Batch]
 
     @property
     def mean(self) -> float:
@@ -33,35 +49,74 @@ class Evaluation(NamedTuple):
         return float(np.std(self.returns))
 
 
-def evaluate(agent: Agent, env: Env, episodes: int, seed: int, max_length: int, record: bool = False) -> Evaluation:
+def evaluate(
+    agent: Agent, env: Env, episodes: int, seed: int, max_length: int, record: bool = False, keep_rows: bool = False
+) -> Evaluation:
     """Run `episodes` episodes with sampled actions: whole ones, unless one takes more than `max_length` policy steps.
 
     Episode i starts from a seed that `seed` and i determine and that training never uses. Draws come from a generator
     of its own, so an evaluation in between changes nothing of the training that goes on after it.
     """
-    returns, lengths, frames = [], [], []
+    result = Evaluation([], [], [], [])
     with generators.forked(seed, agent.device):
         for index in range(episodes):
-            ret, length = 0.0, 0
-            rows = episode(agent, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index)
-            for reward, frame in islice(rows, max_length + 1):
-                ret, length = ret + reward, length + 1
-                if frame is not None and length <= MAX_FRAMES:
-                    frames.append(frame)
-            returns.append(ret)
-            lengths.append(length - 1)  # the first row is the reset
-    return Evaluation(returns, lengths, frames)
+            ret, length, kept = 0.0, 0, []
+            steps = episode(agent, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index)
+            for step in islice(steps, max_length + 1):
+                ret, length = ret + step.row.reward, length + 1
+                if step.frame is not None and length <= MAX_FRAMES:
+                    result.frames.append(step.frame)
+                if keep_rows and length <= MAX_ROWS:
+                    kept.append(step)
+            result.returns.append(ret)
+            result.lengths.append(length - 1)  # the first row is the reset
+            if kept:
+                result.sequences.append(sequence(agent, kept))
+    return result
 
 
-def episode(agent: Agent, env: Env, seed: int, record: bool) -> Iterator[tuple[float, np.ndarray | None]]:
-    """The rewards of one episode, row by row, with pictures if `record`."""
+def episode(agent: Agent, env: Env, seed: int, record: bool) -> Iterator[Step]:
+    """One episode, row by row, with pictures if `record`."""
     space = env.action_space
     latent, action = agent.initial(1), np.zeros((1, *space.shape), space.dtype)
     row = env.reset(seed)
     while True:
-        yield row.reward, env.frame() if record else None
+        yield Step(row, action, env.frame() if record else None)
         if row.is_last:
             return
         obs = {key: np.asarray(value)[None] for key, value in row.obs.items()}
         action, latent = agent.act(obs, latent, action, np.array([row.is_first]))
         row = env.step(action[0])
+
+
+def sequence(agent: Agent, steps: list[Step]) -> Batch:
+    """An episode's first rows as a batch of one; its context counts for nothing, since the first row is a reset."""
+    rows, initial = [step.row for step in steps], agent.initial(1)
+
+    def column(values: list[Any]) -> Tensor:
+        return torch.from_numpy(np.stack([np.asarray(value) for value in values])[None]).to(agent.device)
+
+    return Batch(
+        obs={key: column([row.obs[key] for row in rows]) for key in agent.obs_space},
+        prev_action=column([step.action[0] for step in steps]),
+        reward=column([np.float32(row.reward) for row in rows]),
+        is_first=column([row.is_first for row in rows]),
+        is_last=column([row.is_last for row in rows]),
+        is_terminal=column([row.is_terminal for row in rows]),
+        context_deter=torch.from_numpy(initial["deter"]).to(agent.device),
+        context_stoch=torch.from_numpy(initial["stoch"]).long().to(agent.device),
+        row_ids=torch.zeros(1, 2, dtype=torch.int64),
+    )
+
+
+@torch.no_grad()
+def model_losses(agent: Agent, sequences: list[Batch], seed: int) -> dict[str, float]:
+    """The world model's losses, means over all rows. Of rows it never trained on, they show how well it generalises."""
+    sums: dict[str, float] = {}
+    with generators.forked(seed, agent.device), agent.autocast():
+        for batch in sequences:
+            losses = agent.world_model.loss(batch, agent.world_model.observe(batch)).losses
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(loss.sum())
+    rows = sum(batch.reward.numel() for batch in sequences)
+    return {name: total / rows for name, total in sums.items()}

@@ -62,7 +62,8 @@ def test_vectors_are_standardized_by_the_rows_before_the_first_update(trained):
 
 def test_all_losses_and_metrics_are_logged_and_finite(trained, events):
     keys = ("counter", "action", "image")
-    tags = {*SCALARS, *(f"loss/{name}" for name in (*LOSSES, *keys))}
+    of_the_model = ("dyn", "rep", "reward", "cont", *keys)
+    tags = {*SCALARS, *(f"loss/{name}" for name in (*LOSSES, *keys)), *(f"eval_loss/{name}" for name in of_the_model)}
     assert tags <= set(events.Tags()["scalars"])
     for tag in events.Tags()["scalars"]:
         assert all(math.isfinite(event.value) for event in events.Scalars(tag)), tag

@@ -8,7 +8,8 @@ import torch
 
 from dreamer.agent import Agent
 from dreamer.envs.dummy import Counter, Recall
-from dreamer.training.evaluation import Evaluation, evaluate
+from dreamer.training import evaluation
+from dreamer.training.evaluation import Evaluation, evaluate, model_losses
 from dreamer.training.generators import forked
 
 
@@ -35,8 +36,37 @@ def test_an_episode_without_an_end_is_cut_off(tiny):
 
 
 def test_mean_and_standard_deviation_are_of_the_population():
-    result = Evaluation([1.0, 3.0], [4, 4], [])
+    result = Evaluation([1.0, 3.0], [4, 4], [], [])
     assert (result.mean, result.std) == (2.0, 1.0)
+
+
+def test_the_kept_rows_are_the_episodes_with_the_actions_that_led_to_them(tiny, monkeypatch):
+    monkeypatch.setattr(evaluation, "MAX_ROWS", 5)
+    env = Counter("both", length=6)
+    agent = Agent(tiny("env=dummy_counter", "env.obs=both").model, env.obs_space, env.action_space)
+    one, other = evaluate(agent, env, episodes=2, seed=0, max_length=6, keep_rows=True).sequences
+    assert one.is_first.tolist() == [[True] + [False] * 4] and not one.is_last.any()
+    assert one.reward.tolist() == [[0, 1, 2, 3, 4]] and one.obs["image"].shape == (1, 5, *env.obs_space["image"].shape)
+    # Counter observes the action that was taken.
+    assert torch.equal(one.obs["action"], one.prev_action) and one.prev_action[0, 1:].ne(0).all()
+    assert not one.prev_action[:, 1:].equal(other.prev_action[:, 1:])
+    assert evaluate(agent, env, episodes=2, seed=0, max_length=6).sequences == []
+
+
+def test_losses_of_the_world_model_are_means_over_all_rows(agent):
+    sequences = [
+        *evaluate(agent, Recall(), episodes=3, seed=0, max_length=9, keep_rows=True).sequences,
+        *evaluate(agent, Recall(), episodes=1, seed=0, max_length=2, keep_rows=True).sequences,
+    ]
+    torch.manual_seed(0)
+    expected = []
+    for batch in sequences:
+        expected.append(agent.world_model.loss(batch, agent.world_model.observe(batch)).losses["reward"].flatten())
+    before = torch.random.get_rng_state()
+    losses = model_losses(agent, sequences, seed=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert losses["reward"] == pytest.approx(torch.cat(expected).mean().item(), rel=1e-5)
+    assert losses.keys() == {"dyn", "rep", "reward", "cont", *agent.obs_space}
 
 
 def test_one_seed_gives_one_result_and_another_seed_another(agent):
