@@ -41,8 +41,9 @@ def test_acting_step_by_step_equals_filtering_the_sequence(
 ) -> None:
     monkeypatch.setattr(distributions, "sample_index", lambda probs, noise=None: probs.argmax(-1))
     space = ACTIONS[action]
-    agent = build_agent(OBSERVATIONS[obs], space)
+    agent = build_agent(OBSERVATIONS[obs], space, standardize_vectors=True)
     seen = {key: values(part, N, T) for key, part in agent.obs_space.items()}
+    agent.world_model.standardize.fit({key: 5 * value.flatten(0, 1) + 2 for key, value in seen.items()})
     is_first = torch.zeros(N, T, dtype=torch.bool)
     is_first[:, 0] = is_first[1, 3] = True
     latent, prev = agent.initial(N), np.zeros((N, *space.shape), space.dtype)
@@ -56,7 +57,9 @@ def test_acting_step_by_step_equals_filtering_the_sequence(
     model = agent.world_model
     with torch.no_grad():
         prev_action = action_vector(torch.stack(actions, 1), space)
-        whole, _ = model.rssm.observe(model.encoder(seen), prev_action, is_first, model.rssm.initial(N))
+        whole, _ = model.rssm.observe(
+            model.encoder(model.standardize(seen)), prev_action, is_first, model.rssm.initial(N)
+        )
     stepped = np.stack([latent["deter"] for latent in latents], 1)
     np.testing.assert_allclose(stepped, whole.deter.numpy(), rtol=1e-4, atol=1e-5)
     stepped = np.stack([latent["stoch"] for latent in latents], 1)

@@ -119,7 +119,7 @@ class Replay:
         return rows, np.stack([streams, starts + 1], axis=1)
 
     def column(self, key: str) -> np.ndarray:
-        """A copy of one column over all rows that are stored [N ...], stream by stream."""
+        """A copy of one column over all rows that are stored [N ...], stream by stream, in the order of their slots."""
         array, ends = self._arrays[key], zip(self._oldest, self._next, strict=True)
         return np.concatenate([array[stream, self._slots(*end)] for stream, end in enumerate(ends)])
 

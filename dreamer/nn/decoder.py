@@ -20,7 +20,7 @@ class Decoder(nn.Module):
     """deter [B T D], stoch [B T S K] -> key -> prediction in network space.
 
     Network space is what the loss compares: vectors symlogged, discrete entries as logits, images in [0, 1] and as the
-    last layer leaves them, [B T h/2 w/2 4*c]. `observations` has them as the environment does.
+    last layer leaves them, [B T h/2 w/2 4*c]. `observations` has them as the encoder sees them.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
         return losses
 
     def observations(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Predictions in the units of the environment: images in [0, 1], raw vectors, class indices."""
+        """Predictions in the encoder's units: images in [0, 1], vectors before symlog, class indices."""
         values = {}
         for key, output in outputs.items():
             space = self.spaces[key]

@@ -108,11 +108,10 @@ class Evaluate(Callback):
         if self.env is None:
             self.env = self.make_env()
         env_steps = self.dataset.collector.env_steps
-        trainer_config, seed = self.config.trainer, self.config.seed
-        result = evaluate(
-            self.agent, self.env, trainer_config.eval_episodes, seed, trainer_config.eval_length, True, keep_rows=True
-        )
-        losses = model_losses(self.agent, result.sequences, seed)
+        agent, seed = self.agent, self.config.seed
+        episodes, length = self.config.trainer.eval_episodes, self.config.trainer.eval_length
+        result = evaluate(agent, self.env, episodes, seed, length, record=True, keep_rows=True)
+        losses = model_losses(agent, result.sequences, seed)
         metrics = {"eval/return_mean": result.mean, "eval/return_std": result.std}
         self.run_log.log_metrics({**metrics, **{f"eval_loss/{name}": loss for name, loss in losses.items()}}, env_steps)
         num = len(result.returns)

@@ -38,8 +38,9 @@ def missing_compiler() -> str:
 
 
 def compile_parts(module: DreamerModule) -> None:
-    """Compile a policy step, and piece by piece what an update is made of; videos go on with the plain functions.
+    """Compile a policy step, and piece by piece what an update is made of.
 
+    Videos and the losses of evaluations go on with the plain functions.
     Pieces are some rows of what is observed and a step of imagination: a graph of a whole loop takes minutes to
     compile and is no faster. A thread of environments acts with a copy of the agent, taken before, whose policy step is
     not compiled.

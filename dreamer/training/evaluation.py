@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 
 from dreamer.agent import Agent
@@ -90,11 +91,11 @@ def episode(agent: Agent, env: Env, seed: int, record: bool) -> Iterator[Step]:
 
 
 def sequence(agent: Agent, steps: list[Step]) -> Batch:
-    """An episode's first rows as a batch of one; its context counts for nothing, since the first row is a reset."""
+    """An episode's first rows as a batch of one, on the CPU. Its context is of no account: row 0 is a reset."""
     rows, initial = [step.row for step in steps], agent.initial(1)
 
     def column(values: list[Any]) -> Tensor:
-        return torch.from_numpy(np.stack([np.asarray(value) for value in values])[None]).to(agent.device)
+        return torch.from_numpy(np.stack([np.asarray(value) for value in values])[None])
 
     return Batch(
         obs={key: column([row.obs[key] for row in rows]) for key in agent.obs_space},
@@ -103,8 +104,8 @@ def sequence(agent: Agent, steps: list[Step]) -> Batch:
         is_first=column([row.is_first for row in rows]),
         is_last=column([row.is_last for row in rows]),
         is_terminal=column([row.is_terminal for row in rows]),
-        context_deter=torch.from_numpy(initial["deter"]).to(agent.device),
-        context_stoch=torch.from_numpy(initial["stoch"]).long().to(agent.device),
+        context_deter=torch.from_numpy(initial["deter"]),
+        context_stoch=torch.from_numpy(initial["stoch"]).long(),
         row_ids=torch.zeros(1, 2, dtype=torch.int64),
     )
 
@@ -115,6 +116,7 @@ def model_losses(agent: Agent, sequences: list[Batch], seed: int) -> dict[str, f
     sums: dict[str, float] = {}
     with generators.forked(seed, agent.device), agent.autocast():
         for batch in sequences:
+            batch = move_data_to_device(batch, agent.device)
             losses = agent.world_model.loss(batch, agent.world_model.observe(batch)).losses
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(loss.sum())

@@ -18,7 +18,8 @@ class Player:
     """Implements the `Policy` protocol: an agent, and a random generator of its own.
 
     With `own_weights` it acts with a copy of the weights as of the last `refresh`, so that updates may go on beside it.
-    What does not act (decoder, reward, critic) is not copied but shared.
+    What does not act (decoder, reward, critic) is not copied but shared, and so is `standardize`, which changes only
+    before the first update, when nothing acts.
     """
 
     def __init__(self, agent: Agent, seed: int, own_weights: bool) -> None:

@@ -44,6 +44,8 @@ def test_the_kept_rows_are_the_episodes_with_the_actions_that_led_to_them(tiny, 
     monkeypatch.setattr(evaluation, "MAX_ROWS", 5)
     env = Counter("both", length=6)
     agent = Agent(tiny("env=dummy_counter", "env.obs=both").model, env.obs_space, env.action_space)
+    (limited,) = evaluate(agent, Counter("both", length=4), episodes=1, seed=0, max_length=6, keep_rows=True).sequences
+    assert limited.is_last.tolist() == [[False] * 4 + [True]] and not limited.is_terminal.any()
     one, other = evaluate(agent, env, episodes=2, seed=0, max_length=6, keep_rows=True).sequences
     assert one.is_first.tolist() == [[True] + [False] * 4] and not one.is_last.any()
     assert one.reward.tolist() == [[0, 1, 2, 3, 4]] and one.obs["image"].shape == (1, 5, *env.obs_space["image"].shape)
