@@ -183,7 +183,6 @@ class OptimConfig:
     beta2: float = bounded(0.999, low=0, below=1)
     eps: float = bounded(1e-20, above=0)
     warmup: int = bounded(1000, low=0)  # updates over which the rate grows from 0
-    actor_warmup: int | None = bounded(None, low=0)  # of the actor alone; null: the same as warmup
 
 
 @dataclass

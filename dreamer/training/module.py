@@ -83,17 +83,11 @@ def last_rows(latent: Latent, rows: int) -> Latent:
 
 
 def build_optimizer(agent: Agent, config: ModelConfig) -> LaProp:
-    """LaProp with the parameter groups world, actor and critic; rates and the actor's warm-up of their own if set."""
+    """LaProp with the parameter groups world, actor and critic, each with its own rate where the config has one."""
     optim = config.optim
     rates = {"world": optim.world_lr, "actor": optim.actor_lr, "critic": optim.critic_lr}
-    warmups = {"actor": optim.actor_warmup}
     groups = [
-        {
-            "params": params,
-            "lr": optim.lr if rates[name] is None else rates[name],
-            "warmup": optim.warmup if warmups.get(name) is None else warmups[name],
-            "name": name,
-        }
+        {"params": params, "lr": optim.lr if rates[name] is None else rates[name], "name": name}
         for name, params in agent.parameter_groups().items()
     ]
     return LaProp(groups, optim.lr, optim.agc, (optim.beta1, optim.beta2), optim.eps, optim.warmup)

@@ -38,10 +38,7 @@ def test_pixel_experiments_hold_the_authors_settings_for_any_network(
 
 
 @pytest.mark.parametrize("debug", ["debug=tiny", "debug=profile"])
-@pytest.mark.parametrize(
-    "other",
-    ["experiment=dmc_vision", "experiment=dmc_proprio", "experiment=laptop_proprio", "experiment=walker_walk_classic"],
-)
+@pytest.mark.parametrize("other", ["experiment=dmc_vision", "experiment=dmc_proprio", "experiment=walker_walk_classic"])
 def test_debug_goes_with_every_experiment_and_another_task(composed, debug, other):
     config = parse(composed(debug, other, "env=cheetah_run"))
     assert config.env.name == "cheetah_run"
@@ -104,15 +101,6 @@ def test_paper_experiments_hold_the_published_settings_for_any_task(composed, na
     policy_steps = max_steps // 2
     resets = policy_steps // 500 + 1
     assert config.replay.capacity >= policy_steps + resets, "rows would be evicted"
-
-
-def test_laptop_proprio_takes_any_task_and_keeps_the_network_of_the_default(composed):
-    config, default = parse(composed("experiment=laptop_proprio", "env=cheetah_run")), parse(composed())
-    assert (config.env.name, config.env.obs, config.env.action_repeat) == ("cheetah_run", "proprio", 2)
-    for key in ("name", "units", "depth", "rssm", "encoder", "decoder", "loss_scales"):
-        assert getattr(config.model, key) == getattr(default.model, key), key
-    assert (config.batch_size, config.batch_length) == (default.batch_size, default.batch_length)
-    assert config.replay.capacity >= 1.05 * config.trainer.max_steps / 2, "rows would be evicted"
 
 
 def test_classic_experiment_has_three_learning_rates_and_a_short_memory(composed):

@@ -46,14 +46,12 @@ def random_batch(config, agent: Agent) -> Batch:
 
 
 def test_groups_have_their_own_rates_and_hold_every_parameter_once(tiny):
-    words = ["model.optim.lr=1e-4", "model.optim.world_lr=3e-4", "model.optim.actor_lr=8e-5"]
-    words += ["model.optim.warmup=7", "model.optim.actor_warmup=0"]
+    words = ("model.optim.lr=1e-4", "model.optim.world_lr=3e-4", "model.optim.actor_lr=8e-5")
     agent = build(config := tiny(*COUNTER, *words))
     optimizer = build_optimizer(agent, config.model)
     assert {group["name"]: group["lr"] for group in optimizer.param_groups} == {
         "world": 3e-4, "actor": 8e-5, "critic": 1e-4,
     }  # fmt: skip
-    assert {group["name"]: group["warmup"] for group in optimizer.param_groups} == {"world": 7, "actor": 0, "critic": 7}
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in agent.parameters() if p.requires_grad)
     assert not set(held) & {id(p) for p in agent.actor_critic.slow_critic.parameters()}
