@@ -47,6 +47,7 @@ class EnvConfig:
     name: str = MISSING  # of the task, in directories and reports
     obs: str = one_of("vision", "proprio", "both", "auto")
     action_repeat: int = bounded(2, low=1)  # simulator control steps per policy step
+    max_reward: float | None = bounded(None, above=0)  # the most that an environment step can pay; null: not known
     size: int | None = bounded(64, low=1)  # pixels, height and width; null: as the environment has them
     camera: int = bounded(0, low=-1)  # -1: the free camera
     render: str = one_of("near", "reference", "lossless", "near2", "fast")  # how pictures are drawn: docs/rendering.md
@@ -213,7 +214,7 @@ class ModelConfig:
 @dataclass
 class TrainerConfig:
     max_steps: int | float = bounded(1e6, low=1, is_whole=True)  # environment steps: control steps, repeat included
-    train_ratio: float = bounded(128.0, above=0)  # replayed time steps per policy step
+    train_ratio: float = bounded(48.0, above=0)  # replayed time steps per policy step
     collect_steps: int | float = bounded(1024, low=0, is_whole=True)  # random policy steps before the first update
     eval_every: int | float = bounded(2e4, low=0, is_whole=True)  # environment steps; 0 never
     eval_episodes: int = bounded(3, low=1)
@@ -274,7 +275,7 @@ class Config:
 
 
 def register(keys: type[Config] | None = None) -> None:
-    """Make known to Hydra `schema`, with which conf/config.yaml begins, and the resolver `file_name`.
+    """Make known to Hydra `schema`, with which conf/config.yaml begins, and the resolvers of its files.
 
     `keys`: Config, or a class derived from it with keys of a script beside those of training.
     """
@@ -282,11 +283,20 @@ def register(keys: type[Config] | None = None) -> None:
     OmegaConf.set_struct(schema.env.kwargs, False)  # whose keys are the user's own
     ConfigStore.instance().store(name="schema", node=schema)
     OmegaConf.register_new_resolver("file_name", file_name, replace=True)
+    OmegaConf.register_new_resolver("share_of_return", share_of_return, replace=True)
 
 
 def file_name(text: str | None) -> str:
     """`ALE/Pong-v5` as `ALE_Pong-v5`, which can name a directory."""
     return re.sub(r"[^\w.-]+", "_", str(text))
+
+
+def share_of_return(share: float, max_reward: float | None, action_repeat: int, discount_horizon: float) -> float:
+    """`share` of the largest discounted return that a task can give, and at least 1; 1 where `max_reward` is null.
+
+    1 is what the paper takes for every task as the least scale of returns (`model.return_norm.limit`).
+    """
+    return max(1.0, share * (max_reward or 0) * action_repeat * discount_horizon)
 
 
 def keys_as_typed(keys: type[Config]) -> type:

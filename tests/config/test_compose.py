@@ -52,6 +52,26 @@ def test_debug_tiny_keeps_the_action_repeat_of_the_environment(composed, words, 
     assert parse(composed(*words, "debug=tiny")).env.action_repeat == repeat
 
 
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        ((), 30),
+        (("env=cheetah_run", "env.action_repeat=4"), 60),
+        (("model.discount_horizon=50",), 15),
+        (("model.return_norm.limit=5",), 5),
+        (("env.max_reward=0.01",), 1),
+        (("env.max_reward=null",), 1),
+        (("env=gymnasium", "env.id=CartPole-v1"), 1),
+        (("model=size1m",), 1),
+        (("experiment=dmc_vision",), 1),
+        (("experiment=dmc_proprio",), 1),
+        (("experiment=walker_walk_classic",), 1),
+    ],
+)
+def test_the_least_scale_of_returns_follows_what_a_task_can_pay_in_the_laptop_preset_alone(composed, words, limit):
+    assert parse(composed(*words)).model.return_norm.limit == pytest.approx(limit)
+
+
 def test_an_id_names_its_run_as_a_directory_can_be_called(composed):
     cfg = composed("env=gymnasium", "env.id=my_package:Robot/Arm-v0")
     assert parse(cfg).env.name == "my_package_Robot_Arm-v0"
@@ -78,7 +98,18 @@ def test_arguments_in_a_file_are_changed_one_by_one(composed):
 
 def test_keys_of_another_kind_of_environment_are_not_part_of_an_experiment(composed):
     saved = to_dict(parse(composed("env=walker_walk")))["env"]
-    assert saved.keys() == {"suite", "name", "obs", "action_repeat", "size", "camera", "render", "num_envs", "workers"}
+    assert saved.keys() == {
+        "suite",
+        "name",
+        "obs",
+        "action_repeat",
+        "max_reward",
+        "size",
+        "camera",
+        "render",
+        "num_envs",
+        "workers",
+    }
 
 
 @pytest.mark.parametrize("size", [option for option in OPTIONS if option.startswith("model=")])
