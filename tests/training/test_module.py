@@ -46,7 +46,12 @@ def random_batch(config, agent: Agent) -> Batch:
 
 
 def test_groups_have_their_own_rates_and_hold_every_parameter_once(tiny):
-    words = ("model.optim.lr=1e-4", "model.optim.world_lr=3e-4", "model.optim.actor_lr=8e-5", "model.optim.critic_lr=null")
+    words = (
+        "model.optim.lr=1e-4",
+        "model.optim.world_lr=3e-4",
+        "model.optim.actor_lr=8e-5",
+        "model.optim.critic_lr=null",
+    )
     agent = build(config := tiny(*COUNTER, *words))
     optimizer = build_optimizer(agent, config.model)
     assert {group["name"]: group["lr"] for group in optimizer.param_groups} == {
