@@ -20,7 +20,7 @@ from dreamer.benchmark.timing import in_fresh_process
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.training.callbacks import GracefulStop
-from dreamer.training.compiling import choose_compile
+from dreamer.training.compiling import choose_compile, uses_graphs
 from dreamer.training.run import Training, prepare
 from dreamer.training.run_log import RunLog
 
@@ -112,6 +112,7 @@ class Watch(Callback):
             "render": config.env.render,
             "overlap": config.trainer.overlap,
             "is_compiled": config.trainer.compile == "on",
+            "is_recorded": uses_graphs(config.trainer.cuda_graphs, self.device),
         }
 
 

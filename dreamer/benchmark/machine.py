@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 CODE = ("dreamer", "conf", "scripts", "train.py")
 PACKAGES = ("torch", "lightning", "numpy", "mujoco", "dm_control")
 SHAPES = ((1024, 640, 640), (2048, 2048, 2048))  # rows, inner, columns: about what an update multiplies, and large
+SHAPES_ON_GPU = ((8192, 8192, 8192),)  # smaller ones do not fill it
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -75,9 +76,9 @@ def commit() -> str | None:
 
 
 def matrix_speed(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:
-    """GFLOP a second of a matrix product with torch's present number of threads: the fastest seen of SHAPES."""
+    """GFLOP a second of a matrix product with torch's present number of threads: the fastest seen of some shapes."""
     fastest = 0.0
-    for rows, inner, columns in SHAPES:
+    for rows, inner, columns in SHAPES_ON_GPU if device.type == "cuda" else SHAPES:
         left = torch.randn(rows, inner, dtype=dtype, device=device)
         right = torch.randn(inner, columns, dtype=dtype, device=device)
         gflop, end = 2 * rows * inner * columns / 1e9, time.perf_counter() + seconds

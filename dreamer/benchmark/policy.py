@@ -11,7 +11,7 @@ import torch
 from dreamer.benchmark.timing import Budget, best, interleaved
 from dreamer.benchmark.update import random_values, spaces
 from dreamer.config import Config
-from dreamer.training.compiling import choose_compile, compile_acting
+from dreamer.training.compiling import choose_compile, compile_acting, record_acting, uses_graphs
 from dreamer.training.run import build_agent
 
 
@@ -25,6 +25,9 @@ def measure_policy(config: Config, threads: list[int], budget: Budget) -> dict[s
     is_compiled = choose_compile(config.trainer.compile, config.num_updates)
     if is_compiled:
         compile_acting(agent)
+    is_recorded = uses_graphs(config.trainer.cuda_graphs, agent.device)
+    if is_recorded:
+        record_acting(agent)
     obs = {key: random_values(space, (1,)).numpy() for key, space in obs_space.items()}
     action, latent = np.zeros((1, *action_space.shape), action_space.dtype), agent.initial(1)
     is_first = np.zeros(1, bool)
@@ -41,5 +44,6 @@ def measure_policy(config: Config, threads: list[int], budget: Budget) -> dict[s
         "threads": chosen,
         "precision": agent.precision,
         "is_compiled": is_compiled,
+        "is_recorded": is_recorded,
         "by_threads": {str(number): timing._asdict() for number, timing in timings.items()},
     }

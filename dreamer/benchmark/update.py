@@ -19,7 +19,7 @@ from dreamer.benchmark.machine import matrix_speed, synchronize
 from dreamer.benchmark.timing import Budget, best, interleaved, peak_memory
 from dreamer.config import Config, EnvConfig
 from dreamer.envs.make import make_env
-from dreamer.training.compiling import choose_compile, compile_parts
+from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.run import build_agent, choose_device, quiet_libraries
@@ -31,20 +31,22 @@ Update = Callable[[], None]
 def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
     """Median of the fastest of `threads` with its phases (wall seconds), and the limit that arithmetic sets."""
     agent, batch = build(config)
+    is_recorded = uses_graphs(config.trainer.cuda_graphs, agent.device)
     clocks = {number: PhaseClock(agent.device) for number in threads}
     timings = {}
 
     def work(module: DreamerModule, update: Update) -> None:
         def with_threads(number: int) -> None:
             torch.set_num_threads(number)
-            module.after_phase = clocks[number]
-            clocks[number].start()
+            if not is_recorded:
+                module.after_phase = clocks[number]
+                clocks[number].start()
             update()
 
         timings.update(interleaved({number: partial(with_threads, number) for number in threads}, budget))
 
     is_compiled = choose_compile(config.trainer.compile, config.num_updates)
-    in_lightning(agent, batch, work, is_compiled)
+    in_lightning(agent, batch, work, is_compiled, is_recorded)
     chosen = best(timings)
     torch.set_num_threads(chosen)
     gflop = count_gflop(config)
@@ -55,7 +57,7 @@ def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[s
         "cpu_seconds": timings[chosen].cpu_seconds,
         "threads": chosen,
         "by_threads": {str(number): timing._asdict() for number, timing in timings.items()},
-        "phases": clocks[chosen].medians(),
+        **({} if is_recorded else {"phases": clocks[chosen].medians()}),  # a graph has none
         "gflop": gflop,
         "gflop_per_second": speed,
         "limit_seconds": gflop / speed,
@@ -67,6 +69,7 @@ def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[s
         "parameters": sum(p.numel() for group in agent.parameter_groups().values() for p in group),
         "precision": agent.precision,
         "is_compiled": is_compiled,
+        "is_recorded": is_recorded,
     }
 
 
@@ -136,13 +139,19 @@ class WorkingModule(DreamerModule):
 
 
 def in_lightning(
-    agent: Agent, batch: Batch, work: Callable[[DreamerModule, Update], None], is_compiled: bool = False
+    agent: Agent,
+    batch: Batch,
+    work: Callable[[DreamerModule, Update], None],
+    is_compiled: bool = False,
+    is_recorded: bool = False,
 ) -> None:
     """Calls work(module, update) where training calls training_step: with optimizer, device and precision in place."""
     quiet_libraries()
     module = WorkingModule(agent, work)
     if is_compiled:
         compile_parts(module)
+    if is_recorded:
+        record_graphs(module)
     trainer = L.Trainer(
         accelerator={"mps": "mps", "cuda": "gpu"}.get(agent.device.type, "cpu"),
         devices=1,

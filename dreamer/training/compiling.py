@@ -1,4 +1,4 @@
-"""torch.compile for acting and the parts of an update: when it pays, and which parts."""
+"""torch.compile and CUDA graphs for acting and the parts of an update: when they pay, and which parts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from dreamer.agent import Agent
+from dreamer.training.cuda_graph import CudaGraph
 from dreamer.training.module import DreamerModule
 
 WORTHWHILE = 4000
@@ -35,6 +36,21 @@ def missing_compiler() -> str:
     except RuntimeError as error:
         return str(error).splitlines()[0]
     return ""
+
+
+def uses_graphs(wish: bool, device: torch.device) -> bool:
+    """Whether trainer.cuda_graphs asks for them: there are none but on CUDA devices."""
+    return wish and device.type == "cuda"
+
+
+def record_graphs(module: DreamerModule) -> None:
+    """Have the GPU repeat a policy step, and the losses and gradients of an update, from a recording of each."""
+    module.differentiate = CudaGraph(module.differentiate)
+    record_acting(module.agent)
+
+
+def record_acting(agent: Agent) -> None:
+    agent.act_step = CudaGraph(agent.act_step)
 
 
 def compile_parts(module: DreamerModule) -> None:

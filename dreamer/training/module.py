@@ -33,6 +33,14 @@ class DreamerModule(L.LightningModule):
         self.after_phase: Callable[[str], None] = lambda phase: None  # scripts/benchmark.py takes the time here
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        output = self.differentiate(batch)
+        grad_norm = self.apply_update()
+        self.agent.actor_critic.slow_critic.track(self.agent.actor_critic.critic)
+        self.after_phase("optimizer")
+        return {**output, "metrics": {**output["metrics"], "grad/norm": grad_norm}}
+
+    def differentiate(self, batch: Batch) -> dict[str, Any]:
+        """All losses of an update, and the gradient of their weighted sum in every parameter."""
         agent, config = self.agent, self.agent.config
         with agent.autocast():
             post = agent.world_model.observe(batch)  # encoder and recurrent model
@@ -51,23 +59,23 @@ class DreamerModule(L.LightningModule):
         self.after_phase("heads")
         losses = {**model.losses, **behavior.losses, "replay_value": replay_value}
         total = torch.stack([agent.loss_scale(name) * loss.mean() for name, loss in losses.items()]).sum()
-        grad_norm = self.apply_update(total)
-        agent.actor_critic.slow_critic.track(agent.actor_critic.critic)
-        self.after_phase("optimizer")
+        self.backpropagate(total)
+        self.after_phase("backward")
 
         metrics = {f"loss/{name}": loss.detach().mean() for name, loss in losses.items()}
         metrics.update(model.metrics, **behavior.metrics)
-        metrics.update({"loss/total": total.detach(), "grad/norm": grad_norm})
+        metrics["loss/total"] = total.detach()
         latent = post.latent
         return {"metrics": metrics, "deter": latent.deter.detach(), "stoch": latent.stoch.detach().argmax(-1)}
 
-    def apply_update(self, total: Tensor) -> Tensor:
-        """Backward and one optimizer step; returns the gradients' norm before clipping."""
+    def backpropagate(self, total: Tensor) -> None:
+        self.agent.zero_grad()
+        self.manual_backward(total)
+
+    def apply_update(self) -> Tensor:
+        """One optimizer step; returns the gradients' norm before clipping."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer), type(optimizer)
-        optimizer.zero_grad()
-        self.manual_backward(total)
-        self.after_phase("backward")
         grads = [p.grad for p in self.agent.parameters() if p.grad is not None]
         grad_norm = torch.stack(torch._foreach_norm(grads)).norm()
         optimizer.step()

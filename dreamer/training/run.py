@@ -24,7 +24,7 @@ from dreamer.data.replay import Replay
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.training import callbacks, checkpoint
-from dreamer.training.compiling import choose_compile, compile_parts
+from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
@@ -70,6 +70,8 @@ class Training:
         module = DreamerModule(self.agent)
         if self.compile:
             compile_parts(module)
+        if uses_graphs(config.trainer.cuda_graphs, self.device):
+            record_graphs(module)
         try:
             trainer.fit(module, batches, ckpt_path=self.resume, weights_only=True)
         except TorchDynamoException:

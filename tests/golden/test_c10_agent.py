@@ -135,10 +135,12 @@ class Recorded(DreamerModule):
 
         return kept
 
-    def apply_update(self, total):
+    def backpropagate(self, total):
         self.total = total
         self.optimizer.zero_grad()
         total.backward()
+
+    def apply_update(self):
         norm = torch.stack([p.grad.norm() for group in self.optimizer.param_groups for p in group["params"]]).norm()
         self.gradients = {name: p.grad.clone() for name, p in self.agent.named_parameters() if p.grad is not None}
         self.optimizer.step()

@@ -20,9 +20,11 @@ class OneUpdate(DreamerModule):
     def optimizers(self):
         return self.optimizer
 
-    def apply_update(self, total):
+    def backpropagate(self, total):
         self.optimizer.zero_grad()
         total.backward()
+
+    def apply_update(self):
         self.gradients = {name: p.grad.clone() for name, p in self.agent.named_parameters() if p.grad is not None}
         self.optimizer.step()
         return torch.zeros(())
