@@ -31,8 +31,9 @@ Update = Callable[[], None]
 def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
     """Median of the fastest of `threads` with its phases (wall seconds), and the limit that arithmetic sets."""
     agent, batch = build(config)
-    is_recorded = uses_graphs(config.trainer.cuda_graphs, agent.device)
-    clocks = {number: PhaseClock(agent.device) for number in threads}
+    device = agent.device  # Lightning takes the agent off it in the end
+    is_recorded = uses_graphs(config.trainer.cuda_graphs, device)
+    clocks = {number: PhaseClock(device) for number in threads}
     timings = {}
 
     def work(module: DreamerModule, update: Update) -> None:
@@ -50,7 +51,7 @@ def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[s
     chosen = best(timings)
     torch.set_num_threads(chosen)
     gflop = count_gflop(config)
-    speed = matrix_speed(torch.bfloat16 if agent.precision == "bfloat16" else torch.float32, agent.device)
+    speed = matrix_speed(torch.bfloat16 if agent.precision == "bfloat16" else torch.float32, device)
     last = config.model.imagination.last or config.batch_length
     return {
         "seconds": timings[chosen].seconds,
