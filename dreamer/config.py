@@ -226,7 +226,7 @@ class TrainerConfig:
     checkpoint_minutes: float = bounded(5.0, above=0)
     device: str = one_of("auto", "cpu", "cuda", "mps")
     precision: str = one_of("auto", "float32", "bfloat16")
-    cuda_graphs: bool = True
+    cuda_graphs: bool = True  # on a CUDA device: updates and policy steps recorded once and replayed
     compile: str = one_of("auto", "on", "off")  # torch.compile for the updates; auto: in runs long enough to gain
     threads: int = bounded(0, low=0)  # CPU threads of an update; 0: the cores, or OMP_NUM_THREADS if fewer
     overlap: bool = False  # environments step in a thread beside the updates; pays with more than two cores or a GPU

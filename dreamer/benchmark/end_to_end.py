@@ -24,7 +24,7 @@ from dreamer.training.compiling import choose_compile, uses_graphs
 from dreamer.training.run import Training, prepare
 from dreamer.training.run_log import RunLog
 
-WARM_UP = 5  # updates, or two where they are slow; the first compiles
+WARM_UP = 5  # updates, or two where they are slow; the first compiles, the fourth records a CUDA graph
 WARM_UP_SHARE = 0.5  # of the time to measure, from which on they are
 CAPACITY = 20_000  # rows at most: a short run fills fewer, and more would only be allocated
 
@@ -86,9 +86,13 @@ class Watch(Callback):
             self.last_steps = self.steps
             if now - self.began >= self.seconds:
                 self.dataset.stop()
-        elif trainer.global_step >= (2 if now - self.first_update > WARM_UP_SHARE * self.seconds else WARM_UP):
+        elif trainer.global_step >= WARM_UP or self.is_slow(now - self.first_update, trainer.global_step):
             self.is_counting, self.first_steps = True, self.steps
             self.began, self.began_cpu = time.perf_counter(), time.process_time()
+
+    def is_slow(self, seconds: float, updates: int) -> bool:
+        """Whether two updates have to do, on a device without CUDA graphs, which begin later."""
+        return updates >= 2 and seconds > WARM_UP_SHARE * self.seconds and self.device.type != "cuda"
 
     @property
     def steps(self) -> tuple[int, int]:

@@ -76,7 +76,7 @@ def commit() -> str | None:
 
 
 def matrix_speed(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:
-    """GFLOP a second of a matrix product with torch's present number of threads: the fastest seen of some shapes."""
+    """GFLOP a second of a matrix product with torch's present number of threads: the fastest of some shapes (above)."""
     fastest = 0.0
     for rows, inner, columns in SHAPES_ON_GPU if device.type == "cuda" else SHAPES:
         left = torch.randn(rows, inner, dtype=dtype, device=device)

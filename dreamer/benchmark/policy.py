@@ -12,12 +12,13 @@ from dreamer.benchmark.timing import Budget, best, interleaved
 from dreamer.benchmark.update import random_values, spaces
 from dreamer.config import Config
 from dreamer.training.compiling import choose_compile, compile_acting, record_acting, uses_graphs
+from dreamer.training.cuda_graph import WARM_UP
 from dreamer.training.run import build_agent
 
 
 def measure_policy(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
     """Median of the fastest of `threads`; the observation is noise, so nothing is simulated or drawn. Compiled where a
-    run of this config would be.
+    run of this config would be, and recorded where one without trainer.overlap would be.
     """
     torch.manual_seed(config.seed)
     obs_space, action_space = spaces(config.env)
@@ -37,6 +38,8 @@ def measure_policy(config: Config, threads: list[int], budget: Budget) -> dict[s
         torch.set_num_threads(number)
         action, latent = agent.act(obs, latent, action, is_first)
 
+    for _ in range(WARM_UP + 1 if is_recorded else 0):
+        step(threads[0])
     timings = interleaved({number: partial(step, number) for number in threads}, budget)
     chosen = best(timings)
     return {

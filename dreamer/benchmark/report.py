@@ -39,12 +39,12 @@ def notes(what: str, entry: Entry) -> str:
         memory = f", peak memory {entry['peak_memory_gb']:.2f} GB" if "peak_memory_gb" in entry else ""
         return (
             f"{entry['batch_size']} x {entry['batch_length']}, {entry['imagined_starts']} starts, "
-            f"{entry['precision']}{made(entry)}; "
+            f"{entry['precision']}{speedups(entry)}; "
             f"{entry['gflop']:.3g} GFLOP at {entry['gflop_per_second']:.0f} GFLOP/s are "
             f"{duration(entry['limit_seconds'])}: {entry['times_limit']:.1f} times the limit{memory}"
         )
     if what == "policy":
-        return f"{entry['precision']}{made(entry)}"
+        return f"{entry['precision']}{speedups(entry)}"
     if what == "render":
         return f"mean difference {entry['mean_difference']:.3f} of 255, {entry['share_off']:.2%} of pixels off by > 3"
     if what == "end_to_end":
@@ -52,7 +52,7 @@ def notes(what: str, entry: Entry) -> str:
             f"environment steps; in updates {entry['update_share']:.0%} of the time, "
             f"{entry['updates_per_second']:.2f} a second, {duration(entry['update_seconds'])} each; "
             f"{entry['busy_cores']:.2f} cores busy, overlap {str(entry['overlap']).lower()}, render {entry['render']}"
-            f"{made(entry)}"
+            f"{speedups(entry)}"
         )
     return f"{entry['steps']:,} steps stored" if what == "replay" else ""
 
@@ -63,5 +63,6 @@ def duration(seconds: float) -> str:
     return f"{seconds * factor:.3g} {unit}"
 
 
-def made(entry: Entry) -> str:
+def speedups(entry: Entry) -> str:
+    """What made it faster, to be written after the precision."""
     return f"{', compiled' if entry['is_compiled'] else ''}{', CUDA graph' if entry['is_recorded'] else ''}"

@@ -13,7 +13,7 @@ from dreamer.benchmark.render import measure_render
 from dreamer.benchmark.replay import check_disk, measure_replay
 from dreamer.benchmark.report import Entry, describe, header, lines, section
 from dreamer.benchmark.timing import Budget, in_fresh_process
-from dreamer.benchmark.update import measure_update, measure_update_alone
+from dreamer.benchmark.update import measure_update
 from dreamer.config import Config
 from dreamer.envs.make import check_env
 from dreamer.training.memory import keep_freed_memory
@@ -96,7 +96,7 @@ def updates(plan: Plan) -> Iterator[tuple[str, Entry]]:
         if plan.is_quick and plan.is_standard:  # starting a process for each would take a fifth of the time
             yield name, measure_update(config, plan.threads, plan.budget)
         else:
-            yield name, in_fresh_process(measure_update_alone, config, plan.threads, plan.budget)
+            yield name, in_fresh_process(measure_update, config, plan.threads, plan.budget, True)
 
 
 def policy_steps(plan: Plan) -> Iterator[tuple[str, Entry]]:

@@ -20,16 +20,21 @@ from dreamer.benchmark.timing import Budget, best, interleaved, peak_memory
 from dreamer.config import Config, EnvConfig
 from dreamer.envs.make import make_env
 from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
+from dreamer.training.cuda_graph import WARM_UP
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
-from dreamer.training.run import build_agent, choose_device, quiet_libraries
+from dreamer.training.run import build_agent, quiet_libraries
 from dreamer.types import Batch, Space
 
 Update = Callable[[], None]
 
 
-def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
-    """Median of the fastest of `threads` with its phases (wall seconds), and the limit that arithmetic sets."""
+def measure_update(config: Config, threads: list[int], budget: Budget, is_alone: bool = False) -> dict[str, Any]:
+    """Median of the fastest of `threads` with its phases (wall seconds), and the limit that arithmetic sets.
+
+    A CUDA graph has no phases. is_alone, in a process that has done nothing else: also the most memory that it
+    held, libraries included; with CUDA what tensors took there.
+    """
     agent, batch = build(config)
     device = agent.device  # Lightning takes the agent off it in the end
     is_recorded = uses_graphs(config.trainer.cuda_graphs, device)
@@ -37,6 +42,9 @@ def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[s
     timings = {}
 
     def work(module: DreamerModule, update: Update) -> None:
+        for _ in range(WARM_UP + 1 if is_recorded else 0):
+            update()
+
         def with_threads(number: int) -> None:
             torch.set_num_threads(number)
             if not is_recorded:
@@ -48,6 +56,7 @@ def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[s
 
     is_compiled = choose_compile(config.trainer.compile, config.num_updates)
     in_lightning(agent, batch, work, is_compiled, is_recorded)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
     chosen = best(timings)
     torch.set_num_threads(chosen)
     gflop = count_gflop(config)
@@ -58,7 +67,7 @@ def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[s
         "cpu_seconds": timings[chosen].cpu_seconds,
         "threads": chosen,
         "by_threads": {str(number): timing._asdict() for number, timing in timings.items()},
-        **({} if is_recorded else {"phases": clocks[chosen].medians()}),  # a graph has none
+        **({} if is_recorded else {"phases": clocks[chosen].medians()}),
         "gflop": gflop,
         "gflop_per_second": speed,
         "limit_seconds": gflop / speed,
@@ -71,18 +80,8 @@ def measure_update(config: Config, threads: list[int], budget: Budget) -> dict[s
         "precision": agent.precision,
         "is_compiled": is_compiled,
         "is_recorded": is_recorded,
+        **({"peak_memory_gb": peak / 1e9} if is_alone else {}),
     }
-
-
-def measure_update_alone(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:
-    """The same, and the most memory that this process held, libraries included; with CUDA what tensors took there.
-
-    For a process that has done nothing else.
-    """
-    entry = measure_update(config, threads, budget)
-    device = choose_device(config.trainer.device)
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
-    return {**entry, "peak_memory_gb": peak / 1e9}
 
 
 class PhaseClock:

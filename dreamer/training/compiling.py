@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +45,12 @@ def uses_graphs(wish: bool, device: torch.device) -> bool:
 
 
 def record_graphs(module: DreamerModule) -> None:
-    """Have the GPU repeat a policy step, and the losses and gradients of an update, from a recording of each."""
-    module.differentiate = CudaGraph(module.differentiate)
+    """Have the GPU repeat a policy step, and the losses and gradients of an update, from a recording of each.
+
+    The thread of trainer.overlap acts with a copy of the agent, taken before, whose policy step is not recorded.
+    """
+    gc.collect()  # recordings of an earlier run in this process would hold their memory until some later collection
+    module.differentiate = CudaGraph(module.differentiate, has_one_shape=True)
     record_acting(module.agent)
 
 

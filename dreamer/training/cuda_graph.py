@@ -14,10 +14,11 @@ WARM_UP = 3
 
 
 class Recording(NamedTuple):
-    """A graph, the tensors that it reads, and what it returns."""
+    """A graph, the tensors that it reads and how they were arranged, and what it returns."""
 
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
+    structure: _pytree.TreeSpec
     outputs: Any
 
 
@@ -25,12 +26,17 @@ class CudaGraph:
     """The same function, recorded at its fourth call with inputs of some shapes and replayed from then on.
 
     An update of a small network is thousands of kernels of a few microseconds each, and starting them from Python takes
-    longer than they do. The function must read nothing from the device, and write to tensors in place alone; random
-    numbers go on with torch's default generator. What it returns is overwritten by the next call.
+    longer than they do. What Python does in the function, it does up to the recording: a number that changes from
+    call to call keeps the value it had then, and only tensors written in place go on. The function must not read
+    from the device (`.item()`, `print`). Random numbers go on with torch's default generator. What it returns is
+    overwritten by the next call. A function called in inference mode must always be.
+
+    has_one_shape: RuntimeError at inputs of a second shape, for a function that leaves tensors of its recording
+    elsewhere than in what it returns, as gradients in parameters.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], has_one_shape: bool = False) -> None:
+        self.function, self.has_one_shape = function, has_one_shape
         self.calls: dict[tuple[Any, ...], int] = {}
         self.recordings: dict[tuple[Any, ...], Recording] = {}
         self.stream = torch.cuda.Stream()
@@ -40,13 +46,16 @@ class CudaGraph:
         key = tuple((tuple(tensor.shape), tensor.dtype) for tensor in inputs)
         if key not in self.recordings:
             self.calls[key] = self.calls.get(key, 0) + 1
+            if self.has_one_shape and len(self.calls) > 1:
+                raise RuntimeError(f"Recorded for one shape, called with a second: {list(self.calls)}")
             if self.calls[key] <= WARM_UP:
                 return self.beside(lambda: self.function(*args))
             self.recordings[key] = self.record(inputs, structure)
-        graph, own, outputs = self.recordings[key]
-        torch._foreach_copy_(own, inputs)
-        graph.replay()
-        return outputs
+        recording = self.recordings[key]
+        assert structure == recording.structure, (structure, recording.structure)
+        torch._foreach_copy_(recording.inputs, inputs)
+        recording.graph.replay()
+        return recording.outputs
 
     def beside(self, function: Callable[[], Any]) -> Any:
         """Run it on the stream of the recording, between what is queued on the current one before and after."""
@@ -63,4 +72,4 @@ class CudaGraph:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             outputs = self.function(*_pytree.tree_unflatten(own, structure))
-        return Recording(graph, own, outputs)
+        return Recording(graph, own, structure, outputs)

@@ -40,7 +40,11 @@ class DreamerModule(L.LightningModule):
         return {**output, "metrics": {**output["metrics"], "grad/norm": grad_norm}}
 
     def differentiate(self, batch: Batch) -> dict[str, Any]:
-        """All losses of an update, and the gradient of their weighted sum in every parameter."""
+        """All losses of an update, and the gradient of their weighted sum in every parameter.
+
+        On a GPU it is recorded and repeated (training/cuda_graph.py): no number may come from Python that changes
+        between updates.
+        """
         agent, config = self.agent, self.agent.config
         with agent.autocast():
             post = agent.world_model.observe(batch)  # encoder and recurrent model
@@ -59,7 +63,8 @@ class DreamerModule(L.LightningModule):
         self.after_phase("heads")
         losses = {**model.losses, **behavior.losses, "replay_value": replay_value}
         total = torch.stack([agent.loss_scale(name) * loss.mean() for name, loss in losses.items()]).sum()
-        self.backpropagate(total)
+        agent.zero_grad()
+        total.backward()
         self.after_phase("backward")
 
         metrics = {f"loss/{name}": loss.detach().mean() for name, loss in losses.items()}
@@ -67,10 +72,6 @@ class DreamerModule(L.LightningModule):
         metrics["loss/total"] = total.detach()
         latent = post.latent
         return {"metrics": metrics, "deter": latent.deter.detach(), "stoch": latent.stoch.detach().argmax(-1)}
-
-    def backpropagate(self, total: Tensor) -> None:
-        self.agent.zero_grad()
-        self.manual_backward(total)
 
     def apply_update(self) -> Tensor:
         """One optimizer step; returns the gradients' norm before clipping."""

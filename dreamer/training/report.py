@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.config import Config
+from dreamer.training.compiling import uses_graphs
 from dreamer.types import Space
 
 
@@ -96,8 +97,8 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     """What a run will do, in the units of the configuration."""
     trainer, repeat = config.trainer, config.env.action_repeat
     compiled = "compiled, for which the first updates wait 1 to 3 minutes" if compile else "not compiled"
-    compiled += ", CUDA graphs" if agent.device.type == "cuda" and trainer.cuda_graphs else ""
-    how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {compiled}"
+    recorded = ", CUDA graphs" if uses_graphs(trainer.cuda_graphs, agent.device) else ""
+    how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {compiled}{recorded}"
     place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
     count = f"{config.env.num_envs} environment{'' if config.env.num_envs == 1 else 's'}"
     policy_steps = trainer.max_steps / repeat

@@ -130,10 +130,6 @@ def test_replay_loss_on_the_last_rows_uses_their_rewards_and_flags() -> None:
 class BackwardOnly(DreamerModule):
     """The real training step up to its gradients; no Trainer, no optimizer."""
 
-    def backpropagate(self, total: Tensor) -> None:
-        self.agent.zero_grad()
-        total.backward()
-
     def apply_update(self) -> Tensor:
         return torch.zeros(())
 

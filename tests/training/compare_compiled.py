@@ -20,10 +20,6 @@ class OneUpdate(DreamerModule):
     def optimizers(self):
         return self.optimizer
 
-    def backpropagate(self, total):
-        self.optimizer.zero_grad()
-        total.backward()
-
     def apply_update(self):
         self.gradients = {name: p.grad.clone() for name, p in self.agent.named_parameters() if p.grad is not None}
         self.optimizer.step()

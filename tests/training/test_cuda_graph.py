@@ -10,65 +10,117 @@ import torch
 from tiny import BOTH, build_agent, build_batch, values
 
 from dreamer.agent import Agent
-from dreamer.training.compiling import record_graphs, uses_graphs
+from dreamer.training.compiling import record_acting, record_graphs, uses_graphs
 from dreamer.training.cuda_graph import WARM_UP
 from dreamer.training.module import DreamerModule, build_optimizer
 from dreamer.types import Batch
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+ON_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
+
+
+def on_gpu(test):
+    for mark in ON_GPU:
+        test = mark(test)
+    return test
 
 
 class OneUpdate(DreamerModule):
-    """The real update, without a Trainer."""
+    """The real update without a Trainer; no free nats and no warm-up, so that each moves every parameter."""
 
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent)
+        agent.config.free_nats, agent.config.optim.lr, agent.config.optim.warmup = 0.0, 1e-3, 0
         self.optimizer = build_optimizer(agent, agent.config)
 
-    def backpropagate(self, total):
-        self.agent.zero_grad()
-        total.backward()
-
     def apply_update(self):
+        norms = [p.grad.norm() for p in self.agent.parameters() if p.grad is not None]
         self.optimizer.step()
-        return torch.stack([p.grad.norm() for p in self.agent.parameters() if p.grad is not None]).norm()
+        return torch.stack(norms).norm()
 
 
-def on_device(batch: Batch) -> Batch:
-    moved = {key: value.cuda() for key, value in batch.obs.items()}
-    return Batch(moved, *(part.cuda() for part in batch[1:]))
+def on_device(batch: Batch, device: str) -> Batch:
+    moved = {key: value.to(device) for key, value in batch.obs.items()}
+    return Batch(moved, *(part.to(device) for part in batch[1:]))
 
 
-@pytest.mark.gpu
-@needs_cuda
+def check_updates(plain: OneUpdate, other: OneUpdate, device: str, updates: int) -> None:
+    """Both make the same updates, each with random numbers that go on from its last; compared after each."""
+    before = {name: p.detach().clone() for name, p in plain.agent.named_parameters() if p.requires_grad}
+    states = [torch.Generator(device).manual_seed(7).get_state()] * 2
+    close = {"rtol": 1e-3, "atol": 1e-4}
+    for index in range(updates):
+        batch = on_device(build_batch(plain.agent), device)
+        outputs = []
+        for i, module in enumerate((plain, other)):
+            set_state(device, states[i])
+            outputs.append(module.training_step(batch, index))
+            states[i] = get_state(device)
+        expected, got = outputs
+        assert states[0].equal(states[1]), f"random numbers differ after update {index}"
+        for name, value in expected["metrics"].items():
+            torch.testing.assert_close(got["metrics"][name], value, **close, msg=f"{name} in update {index}")
+        assert got["stoch"].equal(expected["stoch"]), index
+        torch.testing.assert_close(got["deter"], expected["deter"], **close)
+        # Means over a tensor: where a gradient is near zero, rounding decides about the sign of a whole step.
+        for (name, p), q in zip(plain.agent.named_parameters(), other.agent.parameters(), strict=True):
+            if name in before:
+                off, size = (q.grad - p.grad).abs().mean(), p.grad.abs().mean()
+                assert off <= 0.02 * size, f"gradient of {name} in update {index}"
+                off, moved = (q - p).abs().mean(), (p - before[name]).abs().mean()
+                assert moved > 0 and off <= 0.1 * moved, f"{name} after update {index}"
+
+
+def get_state(device: str) -> torch.Tensor:
+    return torch.cuda.get_rng_state() if device == "cuda" else torch.get_rng_state()
+
+
+def set_state(device: str, state: torch.Tensor) -> None:
+    (torch.cuda.set_rng_state if device == "cuda" else torch.set_rng_state)(state)
+
+
+@on_gpu
 def test_replayed_updates_are_the_plain_ones():
     plain = OneUpdate(build_agent(BOTH).cuda())
     recorded = OneUpdate(copy.deepcopy(plain.agent))
     record_graphs(recorded)
-    for index in range(WARM_UP + 4):  # the last three are replayed
-        batch = on_device(build_batch(plain.agent))
-        outputs = []
-        for module in (plain, recorded):
-            torch.manual_seed(index)
-            outputs.append(module.training_step(batch, index))
-        expected, got = outputs
-        for name, value in expected["metrics"].items():
-            torch.testing.assert_close(
-                got["metrics"][name], value, rtol=1e-3, atol=1e-4, msg=f"{name} in update {index}"
-            )
-        assert got["stoch"].equal(expected["stoch"]), index
-    assert recorded.differentiate.recordings, "nothing was recorded"
-    for (name, expected), got in zip(plain.agent.named_parameters(), recorded.agent.parameters(), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4, msg=name)
+    check_updates(plain, recorded, "cuda", WARM_UP + 4)  # the last four are replayed
+    assert len(recorded.differentiate.recordings) == 1
+    with pytest.raises(RuntimeError, match="one shape"):
+        recorded.training_step(on_device(build_batch(plain.agent, rows=3), "cuda"), 0)
 
 
-@pytest.mark.gpu
-@needs_cuda
+def test_the_comparison_tells_updates_apart():
+    """The check above, on this machine: an agent passes beside its copy, and not beside one that does not learn."""
+    plain = OneUpdate(build_agent(BOTH))
+    check_updates(plain, OneUpdate(copy.deepcopy(plain.agent)), "cpu", 2)
+    still = OneUpdate(copy.deepcopy(plain.agent))
+    still.optimizer.param_groups[0]["lr"] = 0.0
+    with pytest.raises(AssertionError, match="after update 0"):
+        check_updates(plain, still, "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("device", "is_recorded"),
+    [("cpu", False), pytest.param("cuda", False, marks=ON_GPU), pytest.param("cuda", True, marks=ON_GPU)],
+)
+def test_in_bfloat16_every_parameter_has_a_gradient(device, is_recorded):
+    agent = build_agent(BOTH)
+    agent.precision = "bfloat16"
+    module = OneUpdate(agent.to(device))
+    if is_recorded:
+        record_graphs(module)
+    for index in range(WARM_UP + 2):
+        module.training_step(on_device(build_batch(agent), device), index)
+    for name, p in agent.named_parameters():
+        assert not p.requires_grad or (p.grad is not None and p.grad.abs().sum() > 0), name
+
+
+@on_gpu
 def test_replayed_policy_steps_are_the_plain_ones_for_any_number_of_environments():
     plain = build_agent(BOTH).cuda()
-    recorded = OneUpdate(copy.deepcopy(plain)).agent
-    record_graphs(OneUpdate(recorded))
-    for num_envs in (1, 3):
+    recorded = copy.deepcopy(plain)
+    record_acting(recorded)
+    for num_envs in (1, 3, 1):
         latents = [plain.initial(num_envs), plain.initial(num_envs)]
         action = np.zeros((num_envs, 2), np.float32)
         for step in range(WARM_UP + 3):
