@@ -50,12 +50,16 @@ def record_graphs(module: DreamerModule) -> None:
     The thread of trainer.overlap acts with a copy of the agent, taken before, whose policy step is not recorded.
     """
     gc.collect()  # recordings of an earlier run in this process would hold their memory until some later collection
-    module.differentiate = CudaGraph(module.differentiate, has_one_shape=True)
+    module.differentiate = recorded(module.differentiate, has_one_shape=True)
     record_acting(module.agent)
 
 
 def record_acting(agent: Agent) -> None:
-    agent.act_step = CudaGraph(agent.act_step)
+    agent.act_step = recorded(agent.act_step)
+
+
+def recorded(function: Callable[..., Any], has_one_shape: bool = False) -> Callable[..., Any]:
+    return CudaGraph(function, has_one_shape)
 
 
 def compile_parts(module: DreamerModule) -> None:
