@@ -55,7 +55,7 @@ def train_for(config: Config, seconds: float) -> dict[str, Any]:
         # What a run says of itself, and its progress, would only be in the way.
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             training = prepare(replace(config, trainer=trainer, replay=memory, run_dir=run_dir))
-            watch = Watch(training.dataset, training.device, seconds)
+            watch = Watch(training.dataset, training.device, training.agent.precision, seconds)
             WatchedTraining(**vars(training), watch=watch).fit()
     return watch.entry(training.config)
 
@@ -63,8 +63,8 @@ def train_for(config: Config, seconds: float) -> dict[str, Any]:
 class Watch(Callback):
     """The time inside training_step, from the end of the warm-up until `seconds` later, when it ends the run."""
 
-    def __init__(self, dataset: ReplayDataset, device: torch.device, seconds: float) -> None:
-        self.dataset, self.device, self.seconds = dataset, device, seconds
+    def __init__(self, dataset: ReplayDataset, device: torch.device, precision: str, seconds: float) -> None:
+        self.dataset, self.device, self.precision, self.seconds = dataset, device, precision, seconds
         self.updates: list[float] = []
         self.is_counting = False
         self.first_update = 0.0
@@ -112,6 +112,13 @@ class Watch(Callback):
             "policy_steps_per_second": policy_steps / wall,
             "busy_cores": cpu / wall,
             "measured_seconds": wall,
+            "env": config.env.name,
+            "obs": config.env.obs,
+            "num_envs": config.env.num_envs,
+            "model": config.model.name,
+            "batch_size": config.batch_size,
+            "batch_length": config.batch_length,
+            "precision": self.precision,
             "train_ratio": config.trainer.train_ratio,
             "render": config.env.render,
             "overlap": config.trainer.overlap,

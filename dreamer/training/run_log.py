@@ -157,7 +157,7 @@ class Bar:
             form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} env steps{postfix}"
             self.bar = tqdm(total=int(self.config.trainer.max_steps), bar_format=form, unit_scale=True, mininterval=0.5)
         self.bar.n = min(env_steps, self.bar.total)
-        self.bar.set_postfix_str(summary(self.config, env_steps, speed, last_return), refresh=False)
+        self.bar.set_postfix_str(summary(self.config, env_steps, updates, speed, last_return), refresh=False)
         self.bar.update(0)
 
     def tell(self, line: str) -> None:
@@ -180,7 +180,7 @@ class Lines:
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + self.seconds
-        self.print_line(env_steps, updates, summary(self.config, env_steps, speed, last_return))
+        self.print_line(env_steps, updates, summary(self.config, env_steps, updates, speed, last_return))
 
     def tell(self, line: str) -> None:
         print(line, flush=True)
@@ -194,7 +194,9 @@ class Lines:
         print(f"{of}, {updates:,} updates, {end}", flush=True)
 
 
-def summary(config: Config, env_steps: int, speed: Speed, last_return: float | None) -> str:
+def summary(config: Config, env_steps: int, updates: int, speed: Speed, last_return: float | None) -> str:
+    if updates == 0:
+        return f"{shown(last_return)}, random actions until the first update"
     left = duration(hours_left(config, env_steps, speed))
     return f"{shown(last_return)}, {speed.env_steps:.3g} env steps/s, {speed.updates:.2f} updates/s, {left} left"
 
