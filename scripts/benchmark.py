@@ -85,7 +85,7 @@ def main(cfg: DictConfig) -> None:
             disk_steps=int(options.disk_steps),
         )
         suite.check(plan, parts)
-    report = suite.measure(plan, parts)
+    report = {"words": list(HydraConfig.get().overrides.task), **suite.measure(plan, parts)}
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,7 +71,7 @@ def measure(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
     quiet_libraries()
     keep_freed_memory()
     device = choose_device(plan.config.trainer.device)
-    report = {"words": sys.argv[1:], "machine": machine(device), "versions": versions(), "commit": commit()}
+    report = {"machine": machine(device), "versions": versions(), "commit": commit()}
     for key, value in report.items():
         print(f"{key:12} {describe(value)}")
     print(header(), flush=True)

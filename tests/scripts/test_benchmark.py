@@ -60,6 +60,11 @@ def test_all_parts_have_the_promised_keys_and_positive_numbers(tiny, tmp_path, m
     assert (report["replay"]["sample"]["steps"], report["replay"]["disk_sample"]["steps"]) == (2000, 1000)
     assert report["render"].keys() == {"reference"} and report["render"]["reference"]["mean_difference"] == 0
     assert {"frames_per_second", "cpu_seconds", "threads"} <= report["end_to_end"].keys()
+    ran = {key: report["end_to_end"][key] for key in ("env", "obs", "model", "precision", "num_envs", "batch_size")}
+    assert ran == {
+        "env": "dummy_counter", "obs": "both", "model": config.model.name, "precision": "float32", "num_envs": 1,
+        "batch_size": 4,
+    }  # fmt: skip
     assert 0 < report["end_to_end"]["update_share"] < 1
     for path, number in numbers(report):
         may_be_zero = any(word in path for word in ("difference", "share_off", "load_average", "cpu_seconds"))
@@ -73,7 +78,8 @@ def test_what_picks_one_part_for_the_table_and_the_json(benchmark_py, tmp_path):
     result = benchmark_py(*TINY, "what=policy", "json=out.json")
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "out.json").read_text())
-    assert list(report) == ["machine", "versions", "commit", "policy"]
+    assert list(report) == ["words", "machine", "versions", "commit", "policy"]
+    assert report["words"] == [*TINY, "what=policy", "json=out.json"]
     assert report["policy"]["tiny_both"]["seconds"] > 0
     shown = [line.split()[0] for line in result.stdout.splitlines()]
     assert shown == ["machine", "versions", "commit", "what", "policy"]
