@@ -7,13 +7,14 @@ import copy
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import move_data_to_device
 from tiny import BOTH, build_agent, build_batch, values
 
 from dreamer.agent import Agent
+from dreamer.training import generators
 from dreamer.training.compiling import record_acting, record_graphs, uses_graphs
 from dreamer.training.cuda_graph import WARM_UP
 from dreamer.training.module import DreamerModule, build_optimizer
-from dreamer.types import Batch
 
 ON_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 
@@ -38,25 +39,23 @@ class OneUpdate(DreamerModule):
         return torch.stack(norms).norm()
 
 
-def on_device(batch: Batch, device: str) -> Batch:
-    moved = {key: value.to(device) for key, value in batch.obs.items()}
-    return Batch(moved, *(part.to(device) for part in batch[1:]))
-
-
-def check_updates(plain: OneUpdate, other: OneUpdate, device: str, updates: int) -> None:
+def check_updates(plain: OneUpdate, other: OneUpdate, updates: int) -> None:
     """Both make the same updates, each with random numbers that go on from its last; compared after each."""
     before = {name: p.detach().clone() for name, p in plain.agent.named_parameters() if p.requires_grad}
-    states = [torch.Generator(device).manual_seed(7).get_state()] * 2
+    device = plain.agent.device
+    torch.manual_seed(7)
+    states = [generators.get_state(device)] * 2
     close = {"rtol": 1e-3, "atol": 1e-4}
     for index in range(updates):
-        batch = on_device(build_batch(plain.agent), device)
+        batch = move_data_to_device(build_batch(plain.agent), device)
         outputs = []
         for i, module in enumerate((plain, other)):
-            set_state(device, states[i])
+            generators.set_state(states[i], device)
             outputs.append(module.training_step(batch, index))
-            states[i] = get_state(device)
+            states[i] = generators.get_state(device)
         expected, got = outputs
-        assert states[0].equal(states[1]), f"random numbers differ after update {index}"
+        for name, state in states[0].items():
+            assert states[1][name].equal(state), f"random numbers of {name} differ after update {index}"
         for name, value in expected["metrics"].items():
             torch.testing.assert_close(got["metrics"][name], value, **close, msg=f"{name} in update {index}")
         assert got["stoch"].equal(expected["stoch"]), index
@@ -70,33 +69,25 @@ def check_updates(plain: OneUpdate, other: OneUpdate, device: str, updates: int)
                 assert moved > 0 and off <= 0.1 * moved, f"{name} after update {index}"
 
 
-def get_state(device: str) -> torch.Tensor:
-    return torch.cuda.get_rng_state() if device == "cuda" else torch.get_rng_state()
-
-
-def set_state(device: str, state: torch.Tensor) -> None:
-    (torch.cuda.set_rng_state if device == "cuda" else torch.set_rng_state)(state)
-
-
 @on_gpu
 def test_replayed_updates_are_the_plain_ones():
     plain = OneUpdate(build_agent(BOTH).cuda())
     recorded = OneUpdate(copy.deepcopy(plain.agent))
     record_graphs(recorded)
-    check_updates(plain, recorded, "cuda", WARM_UP + 4)  # the last four are replayed
+    check_updates(plain, recorded, WARM_UP + 4)  # the last four are replayed
     assert len(recorded.differentiate.recordings) == 1
     with pytest.raises(RuntimeError, match="one shape"):
-        recorded.training_step(on_device(build_batch(plain.agent, rows=3), "cuda"), 0)
+        recorded.training_step(move_data_to_device(build_batch(plain.agent, rows=3), plain.agent.device), 0)
 
 
 def test_the_comparison_tells_updates_apart():
     """The check above, on this machine: an agent passes beside its copy, and not beside one that does not learn."""
     plain = OneUpdate(build_agent(BOTH))
-    check_updates(plain, OneUpdate(copy.deepcopy(plain.agent)), "cpu", 2)
+    check_updates(plain, OneUpdate(copy.deepcopy(plain.agent)), 2)
     still = OneUpdate(copy.deepcopy(plain.agent))
     still.optimizer.param_groups[0]["lr"] = 0.0
     with pytest.raises(AssertionError, match="after update 0"):
-        check_updates(plain, still, "cpu", 1)
+        check_updates(plain, still, 1)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +101,7 @@ def test_in_bfloat16_every_parameter_has_a_gradient(device, is_recorded):
     if is_recorded:
         record_graphs(module)
     for index in range(WARM_UP + 2):
-        module.training_step(on_device(build_batch(agent), device), index)
+        module.training_step(move_data_to_device(build_batch(agent), agent.device), index)
     for name, p in agent.named_parameters():
         assert not p.requires_grad or (p.grad is not None and p.grad.abs().sum() > 0), name
 
