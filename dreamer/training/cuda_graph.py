@@ -29,7 +29,8 @@ class CudaGraph:
     longer than they do. What Python does in the function, it does up to the recording: a number that changes from
     call to call keeps the value it had then, and only tensors written in place go on. The function must not read
     from the device (`.item()`, `print`). Random numbers go on with torch's default generator. What it returns is
-    overwritten by the next call. A function called in inference mode must always be.
+    overwritten by the next call. A function called in inference mode must always be. While it is recorded, no autograd
+    graph through its parameters may be alive that was built elsewhere (a loss that someone keeps).
 
     has_one_shape: RuntimeError at inputs of a second shape, for a function that leaves tensors of its recording
     elsewhere than in what it returns, as gradients in parameters.
