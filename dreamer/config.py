@@ -214,7 +214,9 @@ class ModelConfig:
 @dataclass
 class TrainerConfig:
     max_steps: int | float = bounded(1e6, low=1, is_whole=True)  # environment steps: control steps, repeat included
-    train_ratio: float = bounded(48.0, above=0)  # replayed time steps per policy step
+    train_ratio: float = bounded(512.0, above=0)  # replayed time steps per policy step
+    early_ratio: float | None = bounded(None, above=0)  # the most during the first early_steps; null: train_ratio
+    early_steps: int | float = bounded(0, low=0, is_whole=True)  # policy steps
     collect_steps: int | float = bounded(1024, low=0, is_whole=True)  # random policy steps before the first update
     eval_every: int | float = bounded(2e4, low=0, is_whole=True)  # environment steps; 0 never
     eval_episodes: int = bounded(3, low=1)
@@ -235,6 +237,7 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         self.max_steps = whole(self.max_steps)
         self.collect_steps = whole(self.collect_steps)
+        self.early_steps = whole(self.early_steps)
         self.eval_every = whole(self.eval_every)
         self.video_every = whole(self.video_every)
         self.log_every = whole(self.log_every)
@@ -270,9 +273,17 @@ class Config:
 
     @property
     def num_updates(self) -> float:
-        """Updates of the whole run; the rows of resets, which ask for some more, are left out."""
-        policy_steps = self.trainer.max_steps / self.env.action_repeat - self.trainer.collect_steps
-        return max(policy_steps, 0) * self.trainer.train_ratio / (self.batch_size * self.batch_length)
+        """Updates of the whole run."""
+        return self.updates_by(self.trainer.max_steps)
+
+    def updates_by(self, env_steps: int | float) -> float:
+        """Updates up to an environment step; the rows of resets, which ask for some more, are left out."""
+        trainer = self.trainer
+        steps = max(env_steps / self.env.action_repeat - trainer.collect_steps, 0)
+        early = min(steps, max(trainer.early_steps - trainer.collect_steps, 0))
+        early_ratio = min(trainer.early_ratio or trainer.train_ratio, trainer.train_ratio)
+        rows = early * early_ratio + (steps - early) * trainer.train_ratio
+        return rows / (self.batch_size * self.batch_length)
 
 
 def register(keys: type[Config] | None = None) -> None:

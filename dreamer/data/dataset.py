@@ -28,16 +28,16 @@ class ReplayDataset(IterableDataset):
 
     A batch is sampled only when it is asked for, so the latents of the update before can be written back first.
     Batches begin once `collect_steps` policy steps are taken and replay holds `batch_size` items; from then on
-    train_ratio trained rows per policy step. The authors begin at batch_size * batch_length items, which a small
+    what `schedule` asks for, in trained rows per policy step. The authors begin at batch_size * batch_length items, which a small
     replay or a small `collect_steps` would never reach.
     """
 
     def __init__(
-        self, collector: Collector, replay: Replay, batch_size: int, train_ratio: float, max_steps: int
+        self, collector: Collector, replay: Replay, batch_size: int, schedule: TrainRatio, max_steps: int
     ) -> None:
         self.collector, self.replay = collector, replay
         self.batch_size, self.max_steps = batch_size, max_steps
-        self.schedule = TrainRatio(train_ratio, batch_size * (replay.length - 1))
+        self.schedule = schedule
         self.after_step: Callable[[], None] = lambda: None  # called when policy steps were counted, to log and show
         self._updates_due = 0  # -1: a batch was drawn before the policy steps that ask for it were counted
         self._is_stopped = False
@@ -54,7 +54,7 @@ class ReplayDataset(IterableDataset):
         """
         actions = self.collector.num_envs * math.ceil(self.max_steps / self.collector.env_steps_per_action)
         rows = 2 * (actions + self.collector.num_envs)  # every action may need a reset, which is a row of its own
-        return 1 + math.ceil(rows * self.schedule.updates_per_step)
+        return math.ceil(self.schedule.updates_by(rows))
 
     @property
     def is_filled(self) -> bool:

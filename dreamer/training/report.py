@@ -79,10 +79,10 @@ class Share:
 
 
 def hours_left(config: Config, env_steps: int, speed: Speed) -> float:
-    """Until trainer.max_steps at the present speed; infinite while there are no updates to tell it from."""
-    if speed.updates == 0 or speed.env_steps == 0:
+    """Until trainer.max_steps, by the updates to come and their present speed; infinite while there are none."""
+    if speed.updates == 0:
         return math.inf
-    return max(config.trainer.max_steps - env_steps, 0) / speed.env_steps / 3600
+    return max(config.num_updates - config.updates_by(env_steps), 0) / speed.updates / 3600
 
 
 def duration(hours: float) -> str:
@@ -102,7 +102,11 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
     count = f"{config.env.num_envs} environment{'' if config.env.num_envs == 1 else 's'}"
     policy_steps = trainer.max_steps / repeat
-    per_step = trainer.train_ratio / (config.batch_size * config.batch_length)
+    rows = config.batch_size * config.batch_length
+    ratio, period = f"{trainer.train_ratio:g} replayed steps per policy step", f"{rows / trainer.train_ratio:,.4g}"
+    if (trainer.early_ratio or math.inf) < trainer.train_ratio and trainer.early_steps > trainer.collect_steps:
+        ratio = f"{trainer.early_ratio:g} until policy step {trainer.early_steps:,}, then {ratio}"
+        period = f"{rows / trainer.early_ratio:,.4g}, then {period}"
     overlap = (
         "true: environments step in a thread beside the updates"
         if trainer.overlap
@@ -118,9 +122,8 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
             f"overlap      {overlap}",
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
             f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
-            f"train_ratio  {trainer.train_ratio:g} replayed steps per policy step = one update of {config.batch_size} "
-            f"x {config.batch_length} every {1 / per_step:,.4g} policy steps; "
-            f"about {config.num_updates:,.0f} updates in all",
+            f"train_ratio  {ratio} = one update of {config.batch_size} x {config.batch_length} every {period} "
+            f"policy steps; about {config.num_updates:,.0f} updates in all",
             f"collect      {trainer.collect_steps:,} policy steps with random actions before the first update",
             f"replay       {config.replay.capacity:,} policy steps = {gigabytes(replay_bytes)} when full, {where}",
         ]

@@ -21,6 +21,7 @@ from dreamer.config import Config, check_picture_networks
 from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
+from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.training import callbacks, checkpoint
@@ -133,9 +134,9 @@ def prepare(config: Config) -> Training:
     )
     player = Player(agent, config.seed, own_weights=overlap)
     collector = Collector(envs, player, replay, int(config.trainer.collect_steps), config.seed, overlap)
-    dataset = ReplayDataset(
-        collector, replay, config.batch_size, config.trainer.train_ratio, int(config.trainer.max_steps)
-    )
+    trainer, rows = config.trainer, config.batch_size * config.batch_length
+    schedule = TrainRatio(trainer.train_ratio, rows, trainer.early_ratio, int(trainer.early_steps))
+    dataset = ReplayDataset(collector, replay, config.batch_size, schedule, int(trainer.max_steps))
     nbytes = nbytes_of(columns, capacity)
     print(
         describe_run(config, agent, torch.get_num_threads(), compile, nbytes, storage),

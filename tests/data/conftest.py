@@ -13,6 +13,7 @@ import pytest
 from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
+from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import columns_of
 from dreamer.envs.dummy import Counter
 from dreamer.envs.vector import SerialVector
@@ -81,6 +82,8 @@ def build(tmp_path: Path) -> Callable[..., Run]:
         collect_steps: int = 20,
         batch_size: int = 3,
         train_ratio: float = 5.0,
+        early_ratio: float | None = None,
+        early_steps: int = 0,
         max_steps: int = 400,
         actions: str = "continuous",
         is_terminal: bool = False,
@@ -96,6 +99,7 @@ def build(tmp_path: Path) -> Callable[..., Run]:
         replay = Replay(columns, capacity, length, num_envs, storage, tmp_path / directory, seed=1)
         policy = RowCounter(envs[0].action_space)
         collector = Collector(SerialVector(envs), policy, replay, collect_steps, seed=2, overlap=overlap)
-        return Run(envs, replay, collector, ReplayDataset(collector, replay, batch_size, train_ratio, max_steps))
+        schedule = TrainRatio(train_ratio, batch_size * (length - 1), early_ratio, early_steps)
+        return Run(envs, replay, collector, ReplayDataset(collector, replay, batch_size, schedule, max_steps))
 
     return build_run
