@@ -136,6 +136,12 @@ def test_paper_experiments_hold_the_published_settings_for_any_task(composed, na
     assert config.replay.capacity >= policy_steps + resets, "rows would be evicted"
 
 
+@pytest.mark.parametrize("name", ["atari100k", "crafter", "dmc_proprio", "dmc_vision", "walker_walk_classic"])
+def test_no_experiment_has_another_ratio_at_first(composed, name):
+    assert parse(composed("env=walker_walk")).trainer.early_ratio == 48
+    assert parse(composed(f"experiment={name}")).trainer.early_ratio is None
+
+
 def test_classic_experiment_has_three_learning_rates_and_a_short_memory(composed):
     config = parse(composed("experiment=walker_walk_classic"))
     optim = config.model.optim

@@ -74,7 +74,6 @@ def test_start_line_counts_updates_as_the_schedule_does(tiny):
     text = report.describe_run(config, agent, 1, False, 3 * 10**9, "disk")
     assert "8 until policy step 1,080, then 32 replayed steps per policy step" in text
     assert "every 8, then 2 policy steps; about 625 updates in all" in text
-    config.trainer.early_ratio = 40  # no limit
     assert "cpu, float32, 1 CPU threads, not compiled" in text and "overlap      false: in turn" in text
     assert "observation  height 1, dials one of 4 x 2; action: one of 6" in text
 
