@@ -242,6 +242,11 @@ class TrainerConfig:
         self.video_every = whole(self.video_every)
         self.log_every = whole(self.log_every)
 
+    @property
+    def first_ratio(self) -> float:
+        """The train ratio of the first `early_steps` policy steps."""
+        return min(self.early_ratio or self.train_ratio, self.train_ratio)
+
 
 @dataclass
 class ReplayConfig:
@@ -273,16 +278,11 @@ class Config:
 
     @property
     def num_updates(self) -> float:
-        """Updates of the whole run."""
-        return self.updates_by(self.trainer.max_steps)
-
-    def updates_by(self, env_steps: int | float) -> float:
-        """Updates up to an environment step; the rows of resets, which ask for some more, are left out."""
+        """Updates of the whole run; the rows of resets, which ask for some more, are left out."""
         trainer = self.trainer
-        steps = max(env_steps / self.env.action_repeat - trainer.collect_steps, 0)
+        steps = max(trainer.max_steps / self.env.action_repeat - trainer.collect_steps, 0)
         early = min(steps, max(trainer.early_steps - trainer.collect_steps, 0))
-        early_ratio = min(trainer.early_ratio or trainer.train_ratio, trainer.train_ratio)
-        rows = early * early_ratio + (steps - early) * trainer.train_ratio
+        rows = early * trainer.first_ratio + (steps - early) * trainer.train_ratio
         return rows / (self.batch_size * self.batch_length)
 
 

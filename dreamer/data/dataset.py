@@ -27,9 +27,9 @@ class ReplayDataset(IterableDataset):
     before their rows are stored; nothing else differs.
 
     A batch is sampled only when it is asked for, so the latents of the update before can be written back first.
-    Batches begin once `collect_steps` policy steps are taken and replay holds `batch_size` items; from then on
-    what `schedule` asks for, in trained rows per policy step. The authors begin at batch_size * batch_length items, which a small
-    replay or a small `collect_steps` would never reach.
+    Batches begin once `collect_steps` policy steps are taken and replay holds `batch_size` items; from then on as many
+    as `schedule` asks for. The authors begin at batch_size * batch_length items, which a small replay or a small
+    `collect_steps` would never reach.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ReplayDataset(IterableDataset):
         """
         actions = self.collector.num_envs * math.ceil(self.max_steps / self.collector.env_steps_per_action)
         rows = 2 * (actions + self.collector.num_envs)  # every action may need a reset, which is a row of its own
-        return math.ceil(self.schedule.updates_by(rows))
+        return math.ceil(self.schedule.most_updates(rows))
 
     @property
     def is_filled(self) -> bool:

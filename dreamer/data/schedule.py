@@ -7,20 +7,19 @@ class TrainRatio:
     """Updates due per policy step: train_ratio / trained rows per update, with the fraction carried over.
 
     The first call returns 1 and starts the count, as in the authors' code; steps before it ask for nothing. During
-    the first `early_steps` policy steps the ratio is `early_ratio` at most; the authors' code has no such limit.
+    the first `early_steps` policy steps the ratio is `first_ratio`, which the authors' code does not have.
     """
 
     def __init__(
-        self, train_ratio: float, rows_per_update: int, early_ratio: float | None = None, early_steps: int = 0
+        self, train_ratio: float, rows_per_update: int, first_ratio: float | None = None, early_steps: int = 0
     ) -> None:
         self.updates_per_step = train_ratio / rows_per_update
-        self.early_steps, self.early_share = 0, 1.0
-        if early_ratio is not None and early_ratio < train_ratio:
-            self.early_steps, self.early_share = early_steps, early_ratio / train_ratio
+        self.early_steps = early_steps
+        self.early_weight = 1.0 if first_ratio is None else first_ratio / train_ratio
         self._paid_until: float | None = None  # weighted policy steps for which all updates have been asked for
 
-    def updates_by(self, policy_steps: int) -> float:
-        """Updates that so many policy steps ask for at most, were they counted from the first on."""
+    def most_updates(self, policy_steps: int) -> float:
+        """What so many policy steps ask for at most: as if the count started with the first of them."""
         return 1 + self._weighted(policy_steps) * self.updates_per_step
 
     @property
@@ -49,9 +48,9 @@ class TrainRatio:
         return int((self._weighted(policy_steps) - paid_until) * self.updates_per_step)
 
     def _weighted(self, policy_steps: int) -> float:
-        """Policy steps, each early one as the part of a later one that its ratio makes it."""
+        """Policy steps, where an early one counts as first_ratio / train_ratio of a later one."""
         early = min(policy_steps, self.early_steps)
-        return policy_steps - early + early * self.early_share
+        return policy_steps - early + early * self.early_weight
 
     def state_dict(self) -> dict[str, float | None]:
         return {"paid_until": self._paid_until}

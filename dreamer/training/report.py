@@ -26,6 +26,7 @@ class Speed:
     def __init__(self, seconds: float = 60.0) -> None:
         self.seconds = seconds
         self.marks: deque[tuple[float, int, int]] = deque()
+        self.update_share = 1.0  # of that time, as far as it was measured
 
     def mark(self, env_steps: int, updates: int) -> None:
         now = time.monotonic()
@@ -79,10 +80,17 @@ class Share:
 
 
 def hours_left(config: Config, env_steps: int, speed: Speed) -> float:
-    """Until trainer.max_steps, by the updates to come and their present speed; infinite while there are none."""
-    if speed.updates == 0:
+    """Until trainer.max_steps at the present speed; infinite while there are no updates to tell it from.
+
+    Where the train ratio is still that of the first steps, updates will take more of the time.
+    """
+    if speed.updates == 0 or speed.env_steps == 0:
         return math.inf
-    return max(config.num_updates - config.updates_by(env_steps), 0) / speed.updates / 3600
+    trainer = config.trainer
+    left = max(trainer.max_steps - env_steps, 0)
+    later = min(left, max(trainer.max_steps - trainer.early_steps * config.env.action_repeat, 0))
+    growth = trainer.train_ratio / trainer.first_ratio - 1 if later < left else 0.0
+    return (left + later * growth * speed.update_share) / speed.env_steps / 3600
 
 
 def duration(hours: float) -> str:
@@ -104,9 +112,12 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     policy_steps = trainer.max_steps / repeat
     rows = config.batch_size * config.batch_length
     ratio, period = f"{trainer.train_ratio:g} replayed steps per policy step", f"{rows / trainer.train_ratio:,.4g}"
-    if (trainer.early_ratio or math.inf) < trainer.train_ratio and trainer.early_steps > trainer.collect_steps:
-        ratio = f"{trainer.early_ratio:g} until policy step {trainer.early_steps:,}, then {ratio}"
-        period = f"{rows / trainer.early_ratio:,.4g}, then {period}"
+    if trainer.first_ratio < trainer.train_ratio and trainer.early_steps > trainer.collect_steps:
+        early = (
+            f"{trainer.first_ratio:g} (trainer.early_ratio; null: no limit) until policy step {trainer.early_steps:,}"
+        )
+        ratio = f"{early}, then {ratio}"
+        period = f"{rows / trainer.first_ratio:,.4g}, then {period}"
     overlap = (
         "true: environments step in a thread beside the updates"
         if trainer.overlap

@@ -135,7 +135,7 @@ def prepare(config: Config) -> Training:
     player = Player(agent, config.seed, own_weights=overlap)
     collector = Collector(envs, player, replay, int(config.trainer.collect_steps), config.seed, overlap)
     trainer, rows = config.trainer, config.batch_size * config.batch_length
-    schedule = TrainRatio(trainer.train_ratio, rows, trainer.early_ratio, int(trainer.early_steps))
+    schedule = TrainRatio(trainer.train_ratio, rows, trainer.first_ratio, int(trainer.early_steps))
     dataset = ReplayDataset(collector, replay, config.batch_size, schedule, int(trainer.max_steps))
     nbytes = nbytes_of(columns, capacity)
     print(

@@ -123,7 +123,7 @@ class RunLog(Callback):
         values["replay/ratio"] = self.updates * batch / max(collector.policy_steps - collector.collect_steps, 1)
         values["train/updates"] = float(self.updates)
         values["time/wall_hours"] = self.seconds / 3600
-        values["time/update_share"] = self.update_share.take()
+        values["time/update_share"] = self.speed.update_share = self.update_share.take()
         if self.speed.env_steps > 0:
             values["time/env_steps_per_second"] = self.speed.env_steps
             values["time/updates_per_second"] = self.speed.updates

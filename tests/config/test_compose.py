@@ -138,8 +138,15 @@ def test_paper_experiments_hold_the_published_settings_for_any_task(composed, na
 
 @pytest.mark.parametrize("name", ["atari100k", "crafter", "dmc_proprio", "dmc_vision", "walker_walk_classic"])
 def test_no_experiment_has_another_ratio_at_first(composed, name):
-    assert parse(composed("env=walker_walk")).trainer.early_ratio == 48
-    assert parse(composed(f"experiment={name}")).trainer.early_ratio is None
+    trainer = parse(composed(f"experiment={name}")).trainer
+    assert trainer.early_ratio is None and trainer.first_ratio == trainer.train_ratio
+
+
+@pytest.mark.parametrize(
+    ("words", "first"), [("", 48), ("trainer.train_ratio=20", 20), ("trainer.early_ratio=null", 144)]
+)
+def test_the_first_steps_have_the_lower_of_two_ratios(composed, words, first):
+    assert parse(composed("env=walker_walk", *words.split())).trainer.first_ratio == first
 
 
 def test_classic_experiment_has_three_learning_rates_and_a_short_memory(composed):

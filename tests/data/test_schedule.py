@@ -28,22 +28,20 @@ def test_restored_schedule_carries_the_remainder_on() -> None:
     other.load_state_dict(one.state_dict())
     assert [one(step) for step in range(17, 60)] == [other(step) for step in range(17, 60)]
 
+
 def test_the_first_steps_have_a_ratio_of_their_own() -> None:
-    schedule = TrainRatio(96.0, 64, early_ratio=24.0, early_steps=1000)  # an update in 8/3 steps, one in 24/9 early
+    schedule = TrainRatio(
+        96.0, 64, first_ratio=24.0, early_steps=1000
+    )  # three updates in two steps, early three in eight
     updates = {step: schedule(step) for step in range(40, 2000, 2)}
     assert updates.pop(40) == 1
     assert sum(n for step, n in updates.items() if step <= 1000) == 960 * 24 // 64
     assert sum(updates.values()) == (960 * 24 + 998 * 96) // 64
-    assert schedule.updates_by(1998) == pytest.approx(1 + (1000 * 24 + 998 * 96) / 64)
-
-
-def test_the_limit_of_the_first_steps_raises_no_ratio() -> None:
-    one, other = TrainRatio(20.0, 64, early_ratio=48.0, early_steps=1000), TrainRatio(20.0, 64)
-    assert [one(step) for step in range(2000)] == [other(step) for step in range(2000)]
+    assert schedule.most_updates(1998) == pytest.approx(1 + (1000 * 24 + 998 * 96) / 64)
 
 
 def test_steps_until_due_change_with_the_ratio() -> None:
-    schedule = TrainRatio(64.0, 64, early_ratio=16.0, early_steps=100)
+    schedule = TrainRatio(64.0, 64, first_ratio=16.0, early_steps=100)
     assert schedule(80) == 1
     assert schedule.steps_until_due(80, 1) == 4 and schedule(84) == 1
     assert [schedule.steps_until_due(step, 1) for step in (84, 98, 99)] == [4, 1, 1]  # steps after 84 unpaid: 14/4

@@ -26,7 +26,8 @@ SETTINGS = (
     "model.encoder.layers=1", "model.decoder.layers=1", "model.actor.layers=1", "model.critic.layers=1",
     "model.optim.lr=1e-3", "model.optim.actor_lr=null", "model.optim.warmup=50", "model.actor.entropy=3e-2",
     "model.discount_horizon=33", "model.imagination.last=8",
-    "trainer.collect_steps=500", "trainer.train_ratio=128", "trainer.early_ratio=null", "trainer.eval_every=0", "trainer.video_every=0",
+    "trainer.collect_steps=500", "trainer.train_ratio=128", "trainer.early_ratio=null",
+    "trainer.eval_every=0", "trainer.video_every=0",
 )  # fmt: skip
 
 

@@ -38,15 +38,18 @@ def test_speed_is_of_the_last_minute_and_unknown_at_first(clock):
     assert speed.env_steps == 0.0
 
 
-def test_time_left_follows_from_the_updates_to_come(tiny, clock):
+def test_time_left_follows_from_the_speed_and_the_updates_to_come(tiny, clock):
     words = ["trainer.max_steps=8000", "trainer.train_ratio=32", "trainer.early_ratio=8", "trainer.early_steps=1000"]
     config, speed = tiny(*words), report.Speed()
     assert math.isinf(report.hours_left(config, 0, speed))
     speed.mark(0, 0)
     clock[0] += 10
-    speed.mark(100, 1)
-    # 10 s an update. From policy step 200 of 2,000 on 800 with 8 and 1,000 with 32 of 4 x 16 rows: 100 and 500.
-    assert report.hours_left(config, 800, speed) == pytest.approx(6000 / 3600)
+    speed.mark(100, 1)  # 10 environment steps a second
+    speed.update_share = 0.6
+    # The first 4,000 environment steps have a fourth of the updates: 3,200 steps at 10 a second, then each takes 0.04 s
+    # for collection, as now, and 0.24 for updates.
+    assert report.hours_left(config, 800, speed) == pytest.approx((320 + 4000 * 0.28) / 3600)
+    assert report.hours_left(config, 4800, speed) == pytest.approx(320 / 3600)
     assert report.hours_left(config, 9000, speed) == 0.0
 
 
@@ -70,9 +73,12 @@ def test_start_line_counts_updates_as_the_schedule_does(tiny):
     assert "one update of 4 x 16 every 2 policy steps; about 1,000 updates in all" in text
     assert "80 policy steps with random actions before the first update" in text
     assert "3.00 GB when full, on disk" in text
-    config.trainer.early_ratio, config.trainer.early_steps = 8, 1080
+    config.trainer.early_ratio, config.trainer.early_steps = 8.0, 1080
     text = report.describe_run(config, agent, 1, False, 3 * 10**9, "disk")
-    assert "8 until policy step 1,080, then 32 replayed steps per policy step" in text
+    assert (
+        "8 (trainer.early_ratio; null: no limit) until policy step 1,080, then 32 replayed steps per policy step"
+        in text
+    )
     assert "every 8, then 2 policy steps; about 625 updates in all" in text
     assert "cpu, float32, 1 CPU threads, not compiled" in text and "overlap      false: in turn" in text
     assert "observation  height 1, dials one of 4 x 2; action: one of 6" in text
