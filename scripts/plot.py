@@ -84,7 +84,7 @@ def draw(
     by_step.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
     by_step.locator_params(axis="x", nbins=6)
     by_time.set(xlabel="wall time, hours", title=title, xlim=(0, 1.05 * hours))
-    by_step.legend(loc="best", fontsize=8)
+    figure.legend(*by_step.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     for axes in (by_step, by_time):
         axes.grid(alpha=0.3)
     figure.savefig(options.out, dpi=130)
