@@ -111,13 +111,13 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     count = f"{config.env.num_envs} environment{'' if config.env.num_envs == 1 else 's'}"
     policy_steps = trainer.max_steps / repeat
     rows = config.batch_size * config.batch_length
-    ratio, period = f"{trainer.train_ratio:g} replayed steps per policy step", f"{rows / trainer.train_ratio:,.4g}"
+    ratio, period = f"{trainer.train_ratio:g}", f"{rows / trainer.train_ratio:,.4g}"
     if trainer.first_ratio < trainer.train_ratio and trainer.early_steps > trainer.collect_steps:
-        early = (
-            f"{trainer.first_ratio:g} (trainer.early_ratio; null: no limit) until policy step {trainer.early_steps:,}"
-        )
-        ratio = f"{early}, then {ratio}"
-        period = f"{rows / trainer.first_ratio:,.4g}, then {period}"
+        first = f"{trainer.first_ratio:g} (trainer.early_ratio; null: no limit)"
+        first_period = f"{rows / trainer.first_ratio:,.4g}"
+        is_lifted = trainer.early_steps < policy_steps
+        ratio = f"{first} until policy step {trainer.early_steps:,}, then {ratio}" if is_lifted else first
+        period = f"{first_period}, then {period}" if is_lifted else first_period
     overlap = (
         "true: environments step in a thread beside the updates"
         if trainer.overlap
@@ -133,8 +133,8 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
             f"overlap      {overlap}",
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
             f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
-            f"train_ratio  {ratio} = one update of {config.batch_size} x {config.batch_length} every {period} "
-            f"policy steps; about {config.num_updates:,.0f} updates in all",
+            f"train_ratio  {ratio} replayed steps per policy step = one update of {config.batch_size} "
+            f"x {config.batch_length} every {period} policy steps; about {config.num_updates:,.0f} updates in all",
             f"collect      {trainer.collect_steps:,} policy steps with random actions before the first update",
             f"replay       {config.replay.capacity:,} policy steps = {gigabytes(replay_bytes)} when full, {where}",
         ]

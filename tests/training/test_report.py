@@ -80,6 +80,11 @@ def test_start_line_counts_updates_as_the_schedule_does(tiny):
         in text
     )
     assert "every 8, then 2 policy steps; about 625 updates in all" in text
+    config.trainer.early_steps = 2080  # as long as the run
+    text = report.describe_run(config, agent, 1, False, 3 * 10**9, "disk")
+    assert (
+        "8 (trainer.early_ratio; null: no limit) replayed steps" in text and "every 8 policy steps; about 250" in text
+    )
     assert "cpu, float32, 1 CPU threads, not compiled" in text and "overlap      false: in turn" in text
     assert "observation  height 1, dials one of 4 x 2; action: one of 6" in text
 
