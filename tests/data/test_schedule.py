@@ -30,9 +30,8 @@ def test_restored_schedule_carries_the_remainder_on() -> None:
 
 
 def test_the_first_steps_have_a_ratio_of_their_own() -> None:
-    schedule = TrainRatio(
-        96.0, 64, first_ratio=24.0, early_steps=1000
-    )  # three updates in two steps, early three in eight
+    # Three updates in two steps, early three in eight.
+    schedule = TrainRatio(96.0, 64, first_ratio=24.0, early_steps=1000)
     updates = {step: schedule(step) for step in range(40, 2000, 2)}
     assert updates.pop(40) == 1
     assert sum(n for step, n in updates.items() if step <= 1000) == 960 * 24 // 64
