@@ -119,6 +119,7 @@ class ContHeadConfig:
 class ActorConfig:
     layers: int = bounded(3, low=1)
     dist: str = one_of("normal", "tanh_normal")  # continuous actions: the paper's | older agents'
+    gradient: str = one_of("reinforce", "dynamics")  # of continuous actions: the paper's | through the world model
     min_std: float = bounded(0.1, above=0)
     max_std: float = bounded(1.0, above=0)
     outscale: float = bounded(0.01, low=0)

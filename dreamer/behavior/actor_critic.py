@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dreamer.behavior.imagination import Rollout
 from dreamer.config import ModelConfig
 from dreamer.nn.ema import PercentileRange, SlowCopy
+from dreamer.nn.frozen import frozen
 from dreamer.nn.heads import ActorHead, TwoHotHead
 from dreamer.ops.returns import lambda_return, survival
 from dreamer.types import Batch, Space
@@ -25,7 +26,11 @@ class BehaviorOutput(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """Actor (REINFORCE with normalised advantages) and critic (two-hot regression to lambda-returns).
+    """Actor and critic (two-hot regression to lambda-returns).
+
+    The actor's gradient is REINFORCE with normalised advantages or, for continuous actions with actor.gradient
+    "dynamics", that of the normalised return itself, through the world model (the paper's first version, arXiv
+    2301.04104v1).
 
     The slow critic regularises the fast one; bootstraps come from the fast critic unless `slow_target`.
     """
@@ -41,14 +46,23 @@ class ActorCritic(nn.Module):
         self.critic = TwoHotHead(features, config.units, critic.layers, critic.bins, critic.outscale)
         self.slow_critic = SlowCopy(self.critic, critic.slow_rate, critic.slow_every)
         self.return_range = PercentileRange(norm.rate, norm.low, norm.high, norm.limit)
+        self.differentiates = actor.gradient == "dynamics" and not action_space.is_discrete
 
-    def loss(self, rollout: Rollout) -> BehaviorOutput:
+    def differentiable_return(self, rollout: Rollout) -> Float[Tensor, "N H"]:
+        """Lambda-returns of a differentiable rollout, as a function of its states; the critic is a constant here."""
+        with frozen(self.critic):
+            value = self.slow_value(rollout.feat) if self.config.critic.slow_target else self.value(rollout.feat)
+        return lambda_return(rollout.reward, rollout.cont, value, self.config.imagination.lambda_)
+
+    def loss(self, rollout: Rollout, differentiable_return: Float[Tensor, "N H"] | None = None) -> BehaviorOutput:
         """Actor and critic loss on imagined trajectories (the paper's actor-critic learning)."""
+        rollout = Rollout(*(part.detach() for part in rollout))
         logits = self.critic(rollout.feat)
         policy = self.actor(rollout.feat)
         with torch.no_grad():
             slow_value = self.slow_value(rollout.feat)
-        return self.losses_from(rollout, logits, slow_value, policy.log_prob(rollout.action), policy.entropy())
+        log_prob, entropy = policy.log_prob(rollout.action), policy.entropy()
+        return self.losses_from(rollout, logits, slow_value, log_prob, entropy, differentiable_return)
 
     def losses_from(
         self,
@@ -57,11 +71,13 @@ class ActorCritic(nn.Module):
         slow_value: Float[Tensor, "N H1"],
         log_prob: Float[Tensor, "N H1"],
         entropy: Float[Tensor, "N H1"],
+        differentiable_return: Float[Tensor, "N H"] | None = None,
         discount: float = 1.0,
     ) -> BehaviorOutput:
         """The equations alone. `discount` stays 1, since the continue head predicts it, unless a test says otherwise.
 
-        actor_t = -w_t (log pi(a_t|s_t) sg((ret_t - v_t) / scale) + entropy_scale * entropy_t)
+        actor_t = -w_t (log pi(a_t|s_t) sg((ret_t - v_t) / scale) + entropy_scale * entropy_t)    or, with dynamics,
+        actor_t = -w_t ((ret_t - sg v_t) / scale + entropy_scale * entropy_t)
         critic_t = w_t (twohot(v_t, sg ret_t) + slow_reg * twohot(v_t, sg slow_t))
         """
         with torch.no_grad():
@@ -72,7 +88,11 @@ class ActorCritic(nn.Module):
             low, scale = self.return_range.low_and_scale()
             adv = (ret - target[:, :-1]) / scale
             weight = survival(rollout.cont, discount)
-        actor = -weight[:, :-1] * (log_prob[:, :-1] * adv + self.config.actor.entropy * entropy[:, :-1])
+        if differentiable_return is None:
+            gain = log_prob[:, :-1] * adv
+        else:
+            gain = (differentiable_return - target[:, :-1]) / scale
+        actor = -weight[:, :-1] * (gain + self.config.actor.entropy * entropy[:, :-1])
         critic = weight[:, :-1] * self.critic_loss(logits[:, :-1], ret, slow_value[:, :-1])
         with torch.no_grad():
             normed = (ret - low) / scale
@@ -136,6 +156,9 @@ class ActorCritic(nn.Module):
     ) -> Float[Tensor, "N T"]:
         slow_reg = self.config.critic.slow_reg * self.critic.loss(logits, slow_value)
         return self.critic.loss(logits, ret) + slow_reg
+
+    def value(self, feat: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch"]:
+        return self.critic.mean(self.critic(feat))
 
     def slow_value(self, feat: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch"]:
         slow = self.slow_critic.module

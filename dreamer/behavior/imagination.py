@@ -10,12 +10,13 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from dreamer.nn.distributions import ActionDist
+from dreamer.nn.frozen import frozen
 from dreamer.types import Latent
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
 
 class Rollout(NamedTuple):
-    """N imagined trajectories of H steps, the start included; constants, no gradient flows through them.
+    """N imagined trajectories of H steps, the start included; constants unless `imagine` was `differentiable`.
 
     feat[t] = [h_t, z_t]; action[t] was sampled in state t; reward[t] and cont[t] (a probability, discount included)
     are what the heads predict for state t.
@@ -28,23 +29,40 @@ class Rollout(NamedTuple):
 
 
 def dream_step(
-    world_model: WorldModel, actor: Callable[[Tensor], ActionDist], latent: Latent
+    world_model: WorldModel, actor: Callable[[Tensor], ActionDist], latent: Latent, differentiable: bool = False
 ) -> tuple[Float[Tensor, "N F"], Shaped[Tensor, "N n"], Latent]:
     """The feature of a state, an action sampled there, and the next state."""
     feat = feature(latent)
-    action = actor(feat).sample()
+    policy = actor(feat)
+    action = policy.rsample() if differentiable else policy.sample()
     return feat, action, world_model.rssm.imagine_step(latent, action_vector(action, world_model.action_space))
 
 
-@torch.no_grad()
 def imagine(
     world_model: WorldModel,
     actor: Callable[[Tensor], ActionDist],
     start: Latent,
     horizon: int,
     step: Callable[..., tuple[Tensor, Tensor, Latent]] = dream_step,
+    differentiable: bool = False,
 ) -> Rollout:
-    """Roll out `horizon` steps from start [N] with prior samples and sampled actions: horizon + 1 states."""
+    """Roll out `horizon` steps from start [N] with prior samples and sampled actions: horizon + 1 states.
+
+    differentiable: gradients flow back from every state and prediction to the actor, through actions and latents
+    (straight through the samples). None reaches the weights of the world model, which are constants here.
+    """
+    with frozen(world_model) if differentiable else torch.no_grad():
+        return roll_out(world_model, actor, start, horizon, step, differentiable)
+
+
+def roll_out(
+    world_model: WorldModel,
+    actor: Callable[[Tensor], ActionDist],
+    start: Latent,
+    horizon: int,
+    step: Callable[..., tuple[Tensor, Tensor, Latent]],
+    differentiable: bool,
+) -> Rollout:
     latent, actions = start, []
     device = start.deter.device
     is_half = torch.is_autocast_enabled(device.type)
@@ -53,7 +71,7 @@ def imagine(
         dtype=torch.get_autocast_dtype(device.type) if is_half else torch.float32,
     )  # fmt: skip
     for t in range(horizon):
-        feat[:, t], action, latent = step(world_model, actor, latent)
+        feat[:, t], action, latent = step(world_model, actor, latent, differentiable)
         actions.append(action)
     feat[:, horizon] = feature(latent)
     actions.append(actor(feat[:, horizon]).sample())

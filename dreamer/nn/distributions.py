@@ -59,6 +59,10 @@ class NormalAction:
     def sample(self, noise: Float[Tensor, "*batch A"] | None = None) -> Float[Tensor, "*batch A"]:
         return sample_normal(self.mean.detach(), self.std.detach(), noise)
 
+    def rsample(self) -> Float[Tensor, "*batch A"]:
+        """A sample through which gradients reach mean and std."""
+        return sample_normal(self.mean, self.std)
+
     def log_prob(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
         score = (action - self.mean) / self.std
         return (-0.5 * score.square() - self.std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
@@ -78,6 +82,9 @@ class TanhNormalAction:
 
     def sample(self, noise: Float[Tensor, "*batch A"] | None = None) -> Float[Tensor, "*batch A"]:
         return torch.tanh(self.base.sample(noise))
+
+    def rsample(self) -> Float[Tensor, "*batch A"]:
+        return torch.tanh(self.base.rsample())
 
     def log_prob(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
         # float32 tanh reaches +-1 exactly, where atanh is infinite.

@@ -80,6 +80,7 @@ def compile_parts(module: DreamerModule) -> None:
     ):
         setattr(owner, name, WithGradient(getattr(owner, name)))
     world_model.predict = compiled(world_model.predict)
+    actor_critic.value = compiled(actor_critic.value)
     module.dream_step = compiled(module.dream_step)
     compile_acting(module.agent)
 

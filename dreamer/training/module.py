@@ -51,12 +51,15 @@ class DreamerModule(L.LightningModule):
             self.after_phase("observe")
             recent = last_rows(post.latent, config.imagination.last)
             start = Latent(*(part.detach().flatten(0, 1) for part in recent))
+            actor_critic, horizon = agent.actor_critic, config.imagination.horizon
+            through_model = actor_critic.differentiates
             rollout = imagine(
-                agent.world_model, agent.actor_critic.actor, start, config.imagination.horizon, self.dream_step
+                agent.world_model, actor_critic.actor, start, horizon, self.dream_step, through_model
             )
+            ret = actor_critic.differentiable_return(rollout) if through_model else None
             self.after_phase("imagine")
             model = agent.world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
-            behavior = agent.actor_critic.loss(rollout)  # actor and critic, on imagined trajectories
+            behavior = agent.actor_critic.loss(rollout, ret)  # actor and critic, on imagined trajectories
             bootstrap = behavior.ret[:, 0].unflatten(0, recent.deter.shape[:2])
             replay_value = agent.actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
 
