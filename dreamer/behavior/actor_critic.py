@@ -28,9 +28,8 @@ class BehaviorOutput(NamedTuple):
 class ActorCritic(nn.Module):
     """Actor and critic (two-hot regression to lambda-returns).
 
-    The actor's gradient is REINFORCE with normalised advantages or, for continuous actions with actor.gradient
-    "dynamics", that of the normalised return itself, through the world model (the paper's first version, arXiv
-    2301.04104v1).
+    The actor learns by REINFORCE with normalised advantages or, where `differentiates`, by the gradient of normalised
+    returns through the world model (arXiv:2301.04104v1, the paper's first version).
 
     The slow critic regularises the fast one; bootstraps come from the fast critic unless `slow_target`.
     """
@@ -48,8 +47,10 @@ class ActorCritic(nn.Module):
         self.return_range = PercentileRange(norm.rate, norm.low, norm.high, norm.limit)
         self.differentiates = actor.gradient == "dynamics" and not action_space.is_discrete
 
-    def differentiable_return(self, rollout: Rollout) -> Float[Tensor, "N H"]:
-        """Lambda-returns of a differentiable rollout, as a function of its states; the critic is a constant here."""
+    def differentiable_return(self, rollout: Rollout) -> Float[Tensor, "N H"] | None:
+        """Lambda-returns of a differentiable rollout, whose gradient reaches the actor alone; None with REINFORCE."""
+        if not self.differentiates:
+            return None
         with frozen(self.critic):
             value = self.slow_value(rollout.feat) if self.config.critic.slow_target else self.value(rollout.feat)
         return lambda_return(rollout.reward, rollout.cont, value, self.config.imagination.lambda_)
@@ -76,8 +77,9 @@ class ActorCritic(nn.Module):
     ) -> BehaviorOutput:
         """The equations alone. `discount` stays 1, since the continue head predicts it, unless a test says otherwise.
 
-        actor_t = -w_t (log pi(a_t|s_t) sg((ret_t - v_t) / scale) + entropy_scale * entropy_t)    or, with dynamics,
-        actor_t = -w_t ((ret_t - sg v_t) / scale + entropy_scale * entropy_t)
+        actor_t = -w_t (log pi(a_t|s_t) sg((ret_t - v_t) / scale) + entropy_scale * entropy_t)
+          or -w_t ((ret_t - sg v_t) / scale / ((H + 1) / 2) + entropy_scale * entropy_t) if ret is differentiable: an
+          action moves the returns of all states up to it, which are (H + 1) / 2 in the mean.
         critic_t = w_t (twohot(v_t, sg ret_t) + slow_reg * twohot(v_t, sg slow_t))
         """
         with torch.no_grad():
@@ -91,7 +93,8 @@ class ActorCritic(nn.Module):
         if differentiable_return is None:
             gain = log_prob[:, :-1] * adv
         else:
-            gain = (differentiable_return - target[:, :-1]) / scale
+            times_counted = (differentiable_return.shape[1] + 1) / 2
+            gain = (differentiable_return - target[:, :-1]) / scale / times_counted
         actor = -weight[:, :-1] * (gain + self.config.actor.entropy * entropy[:, :-1])
         critic = weight[:, :-1] * self.critic_loss(logits[:, :-1], ret, slow_value[:, :-1])
         with torch.no_grad():

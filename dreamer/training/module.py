@@ -46,22 +46,22 @@ class DreamerModule(L.LightningModule):
         between updates.
         """
         agent, config = self.agent, self.agent.config
+        world_model, actor_critic = agent.world_model, agent.actor_critic
         with agent.autocast():
-            post = agent.world_model.observe(batch)  # encoder and recurrent model
+            post = world_model.observe(batch)  # encoder and recurrent model
             self.after_phase("observe")
             recent = last_rows(post.latent, config.imagination.last)
             start = Latent(*(part.detach().flatten(0, 1) for part in recent))
-            actor_critic, horizon = agent.actor_critic, config.imagination.horizon
-            through_model = actor_critic.differentiates
             rollout = imagine(
-                agent.world_model, actor_critic.actor, start, horizon, self.dream_step, through_model
-            )
-            ret = actor_critic.differentiable_return(rollout) if through_model else None
+                world_model, actor_critic.actor, start, config.imagination.horizon, self.dream_step,
+                actor_critic.differentiates,
+            )  # fmt: skip
+            ret = actor_critic.differentiable_return(rollout)
             self.after_phase("imagine")
-            model = agent.world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
-            behavior = agent.actor_critic.loss(rollout, ret)  # actor and critic, on imagined trajectories
+            model = world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
+            behavior = actor_critic.loss(rollout, ret)  # actor and critic, on imagined trajectories
             bootstrap = behavior.ret[:, 0].unflatten(0, recent.deter.shape[:2])
-            replay_value = agent.actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
+            replay_value = actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
 
         self.after_phase("heads")
         losses = {**model.losses, **behavior.losses, "replay_value": replay_value}
