@@ -28,11 +28,12 @@ def two_hot_mean(logits: Float[Tensor, "*batch bins"], bins: Float[Tensor, " bin
     """Expected bin under softmax(logits), in raw space.
 
     Mirrored bins are paired before the sum, so that symmetric logits give exactly 0 although the outer
-    bins are near 5e8.
+    bins are near 5e8. They are paired after the product: torch.compile (2.13, CPU) makes a wrong gradient of
+    (probs[..., -half:] - probs[..., :half].flip(-1)) * bins[-half:].
     """
-    probs = torch.softmax(logits.float(), dim=-1)
+    shares = torch.softmax(logits.float(), dim=-1) * bins
     half = bins.shape[0] // 2
-    return ((probs[..., -half:] - probs[..., :half].flip(-1)) * bins[-half:]).sum(-1)
+    return (shares[..., -half:] + shares[..., :half].flip(-1)).sum(-1)
 
 
 def two_hot_loss(

@@ -1,5 +1,6 @@
 """Actor and critic: whom each loss trains, how episodes end in replayed sequences, and which rows imagination uses."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.behavior.actor_critic import BehaviorOutput
-from dreamer.behavior.imagination import imagine
+from dreamer.behavior.imagination import Rollout, imagine
+from dreamer.nn.heads import ActorHead
 from dreamer.training.module import DreamerModule
 from dreamer.types import Batch, Latent
-from dreamer.world_model.world_model import feature
+from dreamer.world_model.world_model import WorldModel, feature
 
 
 @pytest.fixture(params=ACTIONS)
@@ -74,6 +76,61 @@ def test_advantages_and_returns_are_constants_of_the_actor_loss(agent: Agent) ->
         grads.append(torch.cat([p.grad.flatten() for p in parts.actor.parameters() if p.grad is not None]))
     assert grads[0].any()
     torch.testing.assert_close(grads[1], 2 * grads[0], rtol=1e-3, atol=1e-6 * float(grads[0].abs().max()))
+
+
+def smooth_step(world_model: WorldModel, actor: ActorHead, latent: Latent, differentiable: bool):
+    """Deterministic dynamics: h moves with the action, z stays."""
+    feat = feature(latent)
+    action = actor(feat).rsample()
+    deter = torch.tanh(latent.deter + torch.nn.functional.pad(action, (0, latent.deter.shape[-1] - 2)))
+    return feat, action, Latent(deter, latent.stoch)
+
+
+def test_the_gradient_through_the_model_is_that_of_the_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against finite differences, where state, reward and value are smooth and known."""
+    agent = build_agent(VECTORS)
+    parts = agent.actor_critic
+    parts.differentiates = True
+    start = Latent(torch.randn(5, 24), torch.nn.functional.one_hot(torch.randint(0, 5, (5, 3)), 5).float())
+    monkeypatch.setattr(
+        agent.world_model, "predict", lambda feat: (feat[..., 0].square(), 0.9 * torch.ones_like(feat[..., 0]))
+    )
+    monkeypatch.setattr(parts, "value", lambda feat: 3 * feat[..., 1])
+
+    def total() -> Tensor:
+        torch.manual_seed(2)
+        rollout = imagine(agent.world_model, parts.actor, start, 4, smooth_step, differentiable=True)
+        ret = parts.differentiable_return(rollout)
+        assert ret is not None
+        assert ret.shape == (5, 4)
+        return ret.sum()
+
+    total().backward()
+    bias = parts.actor.mean.bias
+    assert bias.grad is not None
+    for i in range(2):
+        around = []
+        for shift in (1e-2, -1e-2):
+            with torch.no_grad():
+                bias[i] += shift
+                around.append(float(total()))
+                bias[i] -= shift
+        assert float(bias.grad[i]) == pytest.approx((around[0] - around[1]) / 2e-2, rel=2e-2)
+
+
+def test_a_differentiable_return_replaces_the_score_in_the_actor_loss_alone() -> None:
+    agent = build_agent(VECTORS)
+    parts = agent.actor_critic
+    parts.return_range.rate = 1.0
+    feat, actions = torch.randn(3, 5, 39), torch.randn(3, 5, 2)
+    rollout = Rollout(feat, actions, torch.randn(3, 5), torch.rand(3, 5))
+    ret = torch.randn(3, 4, requires_grad=True)
+    with_score, with_return = parts.loss(rollout), parts.loss(rollout, ret)
+    torch.testing.assert_close(with_return.losses["critic"], with_score.losses["critic"])
+    assert torch.equal(with_return.ret, with_score.ret)
+    (grad,) = torch.autograd.grad(with_return.losses["actor"].sum(), ret)
+    weight = torch.cumprod(rollout.cont, 1)[:, :-1]
+    torch.testing.assert_close(grad, -weight / with_return.metrics["return/scale"] / 2.5)  # (H + 1) / 2
 
 
 def replay_loss(agent: Agent, batch: Batch, feat: Tensor, bootstrap: Tensor) -> Tensor:
@@ -170,6 +227,29 @@ def test_imagination_from_all_rows_by_number_equals_the_default() -> None:
         assert torch.equal(value, results[1][0][name]), name
     for part in (1, 2):
         assert all(torch.equal(a, b) for a, b in zip(results[0][part], results[1][part], strict=True))
+
+
+def gradients(agent: Agent, batch: Batch, gradient: str) -> dict[str, Tensor]:
+    """Of a training step of an agent with the same weights and another model.actor.gradient."""
+    config = copy.deepcopy(agent.config)
+    config.actor.gradient = gradient
+    other = Agent(config, agent.obs_space, agent.action_space)
+    other.load_state_dict(agent.state_dict())
+    step(other, batch, last=4)
+    return {name: p.grad.clone() for name, p in other.named_parameters() if p.grad is not None}
+
+
+def test_the_gradient_through_the_model_changes_the_actor_alone_and_only_for_continuous_actions(agent: Agent) -> None:
+    batch = build_batch(agent)
+    score, through = gradients(agent, batch, "reinforce"), gradients(agent, batch, "dynamics")
+    assert score.keys() == through.keys()
+    changed = {name for name in score if not torch.allclose(through[name], score[name], rtol=1e-4, atol=1e-6)}
+    if agent.action_space.is_discrete:
+        assert not changed
+    else:
+        actor = {name for name in score if name.startswith("actor_critic.actor.")}
+        assert changed == actor
+        assert all(torch.isfinite(through[name]).all() for name in actor)
 
 
 def test_refreshed_latents_carry_no_graph_into_the_next_context() -> None:

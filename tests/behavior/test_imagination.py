@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import ACTIONS, VECTORS, build_agent
+from tiny import ACTIONS, VECTORS, build_agent, has_gradient
 
 from dreamer.behavior.imagination import imagine
 from dreamer.types import Latent
@@ -47,6 +47,29 @@ def test_a_rollout_is_constant() -> None:
     latent = Latent(*(part.requires_grad_() for part in start()))
     rollout = imagine(agent.world_model, agent.actor_critic.actor, latent, H)
     assert not any(part.requires_grad for part in rollout)
+
+
+def test_a_differentiable_rollout_leads_back_to_the_actor_and_leaves_the_world_model_alone() -> None:
+    agent = build_agent(VECTORS)
+    model, actor = agent.world_model, agent.actor_critic.actor
+    torch.manual_seed(0)
+    first = start()
+    rollouts = []
+    for differentiable in (False, True):
+        torch.manual_seed(1)
+        rollouts.append(imagine(model, actor, first, H, differentiable=differentiable))
+    for constant, live in zip(*rollouts, strict=True):  # the same numbers
+        torch.testing.assert_close(live.detach(), constant)
+    live = rollouts[1]
+    for part in (live.feat[:, 1:], live.action[:, :-1], live.reward[:, 1:], live.cont[:, 1:]):
+        agent.zero_grad()
+        part.sum().backward(retain_graph=True)
+        assert has_gradient(actor)
+        assert not has_gradient(model)
+    agent.zero_grad()
+    live.feat[:, 0].sum().backward(retain_graph=True)  # no action led to the start
+    assert not has_gradient(actor)
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_horizon_zero_is_the_start_alone() -> None:

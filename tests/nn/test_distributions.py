@@ -65,6 +65,20 @@ def test_action_samples_carry_no_gradient() -> None:
         assert dist.entropy().requires_grad
 
 
+def test_differentiable_samples_are_the_same_ones_and_move_with_mean_and_deviation() -> None:
+    mean, std = torch.randn(4, 3, requires_grad=True), torch.rand(4, 3).add(0.1).requires_grad_()
+    for kind in (NormalAction, TanhNormalAction):
+        torch.manual_seed(0)
+        sample = kind(mean, std).rsample()
+        torch.manual_seed(0)
+        torch.testing.assert_close(sample.detach(), kind(mean, std).sample())
+        inner = torch.atanh(sample.detach()) if kind is TanhNormalAction else sample.detach()
+        slope = 1 - sample.detach().square() if kind is TanhNormalAction else torch.ones(4, 3)
+        by_mean, by_std = torch.autograd.grad(sample.sum(), (mean, std))
+        torch.testing.assert_close(by_mean, slope, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(by_std, slope * (inner - mean.detach()) / std.detach(), rtol=1e-3, atol=1e-4)
+
+
 def torch_tanh_normal(mean: torch.Tensor, std: torch.Tensor) -> TransformedDistribution:
     return TransformedDistribution(Normal(mean, std), [TanhTransform(cache_size=1)])
 

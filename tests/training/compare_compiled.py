@@ -37,11 +37,13 @@ def act(agent: Agent) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return action, latent["deter"], latent["stoch"]
 
 
-def main():
+def compare(gradient: str) -> None:
     outputs, gradients, acted = {}, {}, {}
     for is_compiled in (False, True):
         torch.manual_seed(3)
-        module = OneUpdate(build_agent(VECTORS))
+        agent = build_agent(VECTORS)
+        agent.actor_critic.differentiates = gradient == "dynamics"
+        module = OneUpdate(agent)
         batch = build_batch(module.agent)
         if is_compiled:
             compile_parts(module)
@@ -62,4 +64,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    for gradient in ("reinforce", "dynamics"):
+        compare(gradient)
