@@ -78,8 +78,7 @@ class ActorCritic(nn.Module):
         """The equations alone. `discount` stays 1, since the continue head predicts it, unless a test says otherwise.
 
         actor_t = -w_t (log pi(a_t|s_t) sg((ret_t - v_t) / scale) + entropy_scale * entropy_t)
-          or -w_t ((ret_t - sg v_t) / scale / ((H + 1) / 2) + entropy_scale * entropy_t) if ret is differentiable: an
-          action moves the returns of all states up to it, which are (H + 1) / 2 in the mean.
+          or -w_t ((ret_t - sg v_t) / scale + entropy_scale * entropy_t) with a differentiable return
         critic_t = w_t (twohot(v_t, sg ret_t) + slow_reg * twohot(v_t, sg slow_t))
         """
         with torch.no_grad():
@@ -93,8 +92,7 @@ class ActorCritic(nn.Module):
         if differentiable_return is None:
             gain = log_prob[:, :-1] * adv
         else:
-            times_counted = (differentiable_return.shape[1] + 1) / 2
-            gain = (differentiable_return - target[:, :-1]) / scale / times_counted
+            gain = (differentiable_return - target[:, :-1]) / scale
         actor = -weight[:, :-1] * (gain + self.config.actor.entropy * entropy[:, :-1])
         critic = weight[:, :-1] * self.critic_loss(logits[:, :-1], ret, slow_value[:, :-1])
         with torch.no_grad():

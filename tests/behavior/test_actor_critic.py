@@ -130,7 +130,7 @@ def test_a_differentiable_return_replaces_the_score_in_the_actor_loss_alone() ->
     assert torch.equal(with_return.ret, with_score.ret)
     (grad,) = torch.autograd.grad(with_return.losses["actor"].sum(), ret)
     weight = torch.cumprod(rollout.cont, 1)[:, :-1]
-    torch.testing.assert_close(grad, -weight / with_return.metrics["return/scale"] / 2.5)  # (H + 1) / 2
+    torch.testing.assert_close(grad, -weight / with_return.metrics["return/scale"])
 
 
 def replay_loss(agent: Agent, batch: Batch, feat: Tensor, bootstrap: Tensor) -> Tensor:
