@@ -28,8 +28,8 @@ class BehaviorOutput(NamedTuple):
 class ActorCritic(nn.Module):
     """Actor and critic (two-hot regression to lambda-returns).
 
-    The actor learns by REINFORCE with normalised advantages or, where `differentiates`, by the gradient of normalised
-    returns through the world model (arXiv:2301.04104v1, the paper's first version).
+    The actor learns by REINFORCE with normalised advantages or, where `use_dynamics`, by the gradient of normalised
+    returns through the world model (after arXiv:2301.04104v1, the paper's first version).
 
     The slow critic regularises the fast one; bootstraps come from the fast critic unless `slow_target`.
     """
@@ -45,19 +45,18 @@ class ActorCritic(nn.Module):
         self.critic = TwoHotHead(features, config.units, critic.layers, critic.bins, critic.outscale)
         self.slow_critic = SlowCopy(self.critic, critic.slow_rate, critic.slow_every)
         self.return_range = PercentileRange(norm.rate, norm.low, norm.high, norm.limit)
-        self.differentiates = actor.gradient == "dynamics" and not action_space.is_discrete
+        self.use_dynamics = actor.gradient == "dynamics" and not action_space.is_discrete
 
     def differentiable_return(self, rollout: Rollout) -> Float[Tensor, "N H"] | None:
         """Lambda-returns of a differentiable rollout, whose gradient reaches the actor alone; None with REINFORCE."""
-        if not self.differentiates:
+        if not self.use_dynamics:
             return None
         with frozen(self.critic):
             value = self.slow_value(rollout.feat) if self.config.critic.slow_target else self.value(rollout.feat)
         return lambda_return(rollout.reward, rollout.cont, value, self.config.imagination.lambda_)
 
     def loss(self, rollout: Rollout, differentiable_return: Float[Tensor, "N H"] | None = None) -> BehaviorOutput:
-        """Actor and critic loss on imagined trajectories (the paper's actor-critic learning)."""
-        rollout = Rollout(*(part.detach() for part in rollout))
+        """Actor and critic loss on constant imagined trajectories (the paper's actor-critic learning)."""
         logits = self.critic(rollout.feat)
         policy = self.actor(rollout.feat)
         with torch.no_grad():

@@ -16,7 +16,7 @@ from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
 
 class Rollout(NamedTuple):
-    """N imagined trajectories of H steps, the start included; constants unless `imagine` was `differentiable`.
+    """N imagined trajectories of H steps, the start included; constants unless they are differentiable.
 
     feat[t] = [h_t, z_t]; action[t] was sampled in state t; reward[t] and cont[t] (a probability, discount included)
     are what the heads predict for state t.
@@ -27,14 +27,17 @@ class Rollout(NamedTuple):
     reward: Float[Tensor, "N H1"]
     cont: Float[Tensor, "N H1"]
 
+    def detached(self) -> Rollout:
+        return Rollout(*(part.detach() for part in self))
+
 
 def dream_step(
-    world_model: WorldModel, actor: Callable[[Tensor], ActionDist], latent: Latent, differentiable: bool = False
+    world_model: WorldModel, actor: Callable[[Tensor], ActionDist], latent: Latent, is_differentiable: bool = False
 ) -> tuple[Float[Tensor, "N F"], Shaped[Tensor, "N n"], Latent]:
     """The feature of a state, an action sampled there, and the next state."""
     feat = feature(latent)
     policy = actor(feat)
-    if differentiable:
+    if is_differentiable:
         assert not isinstance(policy, DiscreteAction)
         action = policy.rsample()
     else:
@@ -48,36 +51,25 @@ def imagine(
     start: Latent,
     horizon: int,
     step: Callable[..., tuple[Tensor, Tensor, Latent]] = dream_step,
-    differentiable: bool = False,
+    is_differentiable: bool = False,
 ) -> Rollout:
     """Roll out `horizon` steps from start [N] with prior samples and sampled actions: horizon + 1 states.
 
-    differentiable: gradients flow back from every state and prediction to the actor, through actions and latents
-    (straight through the samples). None reaches the weights of the world model, which are constants here.
+    is_differentiable: gradients flow back from every state and prediction to the actor, through latents (straight
+    through the samples), actions, and what the actor saw. None reaches the world model's weights, constants here.
     """
-    with frozen(world_model) if differentiable else torch.no_grad():
-        return roll_out(world_model, actor, start, horizon, step, differentiable)
-
-
-def roll_out(
-    world_model: WorldModel,
-    actor: Callable[[Tensor], ActionDist],
-    start: Latent,
-    horizon: int,
-    step: Callable[..., tuple[Tensor, Tensor, Latent]],
-    differentiable: bool,
-) -> Rollout:
     latent, actions = start, []
     device = start.deter.device
     is_half = torch.is_autocast_enabled(device.type)
-    feat = torch.empty(
-        len(start.deter), horizon + 1, world_model.features, device=device,
-        dtype=torch.get_autocast_dtype(device.type) if is_half else torch.float32,
-    )  # fmt: skip
-    for t in range(horizon):
-        feat[:, t], action, latent = step(world_model, actor, latent, differentiable)
-        actions.append(action)
-    feat[:, horizon] = feature(latent)
-    actions.append(actor(feat[:, horizon]).sample())
-    reward, cont = world_model.predict(feat)
+    with frozen(world_model) if is_differentiable else torch.no_grad():
+        feat = torch.empty(
+            len(start.deter), horizon + 1, world_model.features, device=device,
+            dtype=torch.get_autocast_dtype(device.type) if is_half else torch.float32,
+        )  # fmt: skip
+        for t in range(horizon):
+            feat[:, t], action, latent = step(world_model, actor, latent, is_differentiable)
+            actions.append(action)
+        feat[:, horizon] = feature(latent)
+        actions.append(actor(feat[:, horizon].detach()).sample())
+        reward, cont = world_model.predict(feat)
     return Rollout(feat, torch.stack(actions, 1), reward, cont)

@@ -78,7 +78,7 @@ def test_advantages_and_returns_are_constants_of_the_actor_loss(agent: Agent) ->
     torch.testing.assert_close(grads[1], 2 * grads[0], rtol=1e-3, atol=1e-6 * float(grads[0].abs().max()))
 
 
-def smooth_step(world_model: WorldModel, actor: ActorHead, latent: Latent, differentiable: bool):
+def smooth_step(world_model: WorldModel, actor: ActorHead, latent: Latent, is_differentiable: bool):
     """Deterministic dynamics: h moves with the action, z stays."""
     feat = feature(latent)
     action = actor(feat).rsample()
@@ -86,20 +86,25 @@ def smooth_step(world_model: WorldModel, actor: ActorHead, latent: Latent, diffe
     return feat, action, Latent(deter, latent.stoch)
 
 
-def test_the_gradient_through_the_model_is_that_of_the_return(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slow_target", [False, True])
+@pytest.mark.parametrize("dist", ["normal", "tanh_normal"])
+def test_the_gradient_through_the_model_is_that_of_the_return(
+    monkeypatch: pytest.MonkeyPatch, dist: str, slow_target: bool
+) -> None:
     """Against finite differences, where state, reward and value are smooth and known."""
     agent = build_agent(VECTORS)
     parts = agent.actor_critic
-    parts.differentiates = True
+    parts.actor.dist, parts.config.critic.slow_target = dist, slow_target
+    parts.use_dynamics = True
     start = Latent(torch.randn(5, 24), torch.nn.functional.one_hot(torch.randint(0, 5, (5, 3)), 5).float())
     monkeypatch.setattr(
         agent.world_model, "predict", lambda feat: (feat[..., 0].square(), 0.9 * torch.ones_like(feat[..., 0]))
     )
-    monkeypatch.setattr(parts, "value", lambda feat: 3 * feat[..., 1])
+    monkeypatch.setattr(parts, "slow_value" if slow_target else "value", lambda feat: 3 * feat[..., 1])
 
     def total() -> Tensor:
         torch.manual_seed(2)
-        rollout = imagine(agent.world_model, parts.actor, start, 4, smooth_step, differentiable=True)
+        rollout = imagine(agent.world_model, parts.actor, start, 4, smooth_step, is_differentiable=True)
         ret = parts.differentiable_return(rollout)
         assert ret is not None
         assert ret.shape == (5, 4)
@@ -125,12 +130,12 @@ def test_a_differentiable_return_replaces_the_score_in_the_actor_loss_alone() ->
     feat, actions = torch.randn(3, 5, 39), torch.randn(3, 5, 2)
     rollout = Rollout(feat, actions, torch.randn(3, 5), torch.rand(3, 5))
     ret = torch.randn(3, 4, requires_grad=True)
-    with_score, with_return = parts.loss(rollout), parts.loss(rollout, ret)
-    torch.testing.assert_close(with_return.losses["critic"], with_score.losses["critic"])
-    assert torch.equal(with_return.ret, with_score.ret)
-    (grad,) = torch.autograd.grad(with_return.losses["actor"].sum(), ret)
+    with_score, live = parts.loss(rollout), parts.loss(rollout, ret)
+    torch.testing.assert_close(live.losses["critic"], with_score.losses["critic"])
+    assert torch.equal(live.ret, with_score.ret)
+    (grad,) = torch.autograd.grad(live.losses["actor"].sum(), ret)
     weight = torch.cumprod(rollout.cont, 1)[:, :-1]
-    torch.testing.assert_close(grad, -weight / with_return.metrics["return/scale"])
+    torch.testing.assert_close(grad, -weight / live.metrics["return/scale"])
 
 
 def replay_loss(agent: Agent, batch: Batch, feat: Tensor, bootstrap: Tensor) -> Tensor:

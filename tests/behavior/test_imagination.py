@@ -55,9 +55,9 @@ def test_a_differentiable_rollout_leads_back_to_the_actor_and_leaves_the_world_m
     torch.manual_seed(0)
     first = start()
     rollouts = []
-    for differentiable in (False, True):
+    for is_differentiable in (False, True):
         torch.manual_seed(1)
-        rollouts.append(imagine(model, actor, first, H, differentiable=differentiable))
+        rollouts.append(imagine(model, actor, first, H, is_differentiable=is_differentiable))
     for constant, live in zip(*rollouts, strict=True):  # the same numbers
         torch.testing.assert_close(live.detach(), constant)
     live = rollouts[1]

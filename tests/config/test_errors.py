@@ -48,6 +48,7 @@ OUT_OF_RANGE = {
     "env.id=CartPole-v1": "means nothing with env.suite=dmc; it belongs to gymnasium",
     "env.import=my_env": "means nothing with env.suite=dmc; it belongs to gymnasium or custom",
     "model.actor.dist=tanhnormal": "normal or tanh_normal. Did you mean tanh_normal?",
+    "model.actor.gradient=dynamic": "reinforce or dynamics. Did you mean dynamics?",
     "trainer.device=gpu": "auto, cpu, cuda or mps",
     "trainer.precision=bf16": "Did you mean bfloat16?",
     "replay.storage=memory": "auto, ram or disk",

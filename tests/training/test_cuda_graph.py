@@ -75,8 +75,10 @@ def compare_parameters(before: dict[str, torch.Tensor], plain: Agent, other: Age
 
 
 @on_gpu
-def test_replayed_updates_are_the_plain_ones():
+@pytest.mark.parametrize("use_dynamics", [False, True])
+def test_replayed_updates_are_the_plain_ones(use_dynamics):
     plain = OneUpdate(build_agent(BOTH).cuda())
+    plain.agent.actor_critic.use_dynamics = use_dynamics
     recorded = OneUpdate(copy.deepcopy(plain.agent))
     record_graphs(recorded)
     check_updates(plain, recorded, WARM_UP + 4)  # the last four are replayed
@@ -99,8 +101,10 @@ def test_the_comparison_tells_updates_apart():
     ("device", "is_recorded"),
     [("cpu", False), pytest.param("cuda", False, marks=ON_GPU), pytest.param("cuda", True, marks=ON_GPU)],
 )
-def test_in_bfloat16_every_parameter_has_a_gradient(device, is_recorded):
+@pytest.mark.parametrize("use_dynamics", [False, True])
+def test_in_bfloat16_every_parameter_has_a_gradient(device, is_recorded, use_dynamics):
     agent = build_agent(BOTH)
+    agent.actor_critic.use_dynamics = use_dynamics
     agent.precision = "bfloat16"
     module = OneUpdate(agent.to(device))
     if is_recorded:
