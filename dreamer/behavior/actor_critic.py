@@ -28,8 +28,8 @@ class BehaviorOutput(NamedTuple):
 class ActorCritic(nn.Module):
     """Actor and critic (two-hot regression to lambda-returns).
 
-    The actor learns by REINFORCE with normalised advantages or, where `use_dynamics`, by the gradient of normalised
-    returns through the world model (after arXiv:2301.04104v1, the paper's first version).
+    The actor learns by REINFORCE with normalised advantages or, where `use_dynamics`, by their gradient through the
+    world model (as in the code of arXiv:2301.04104v1, the paper's first version).
 
     The slow critic regularises the fast one; bootstraps come from the fast critic unless `slow_target`.
     """
@@ -47,22 +47,26 @@ class ActorCritic(nn.Module):
         self.return_range = PercentileRange(norm.rate, norm.low, norm.high, norm.limit)
         self.use_dynamics = actor.gradient == "dynamics" and not action_space.is_discrete
 
-    def differentiable_return(self, rollout: Rollout) -> Float[Tensor, "N H"] | None:
-        """Lambda-returns of a differentiable rollout, whose gradient reaches the actor alone; None with REINFORCE."""
+    def differentiable_advantage(self, rollout: Rollout) -> Float[Tensor, "N H"] | None:
+        """ret_t - v_t of a differentiable rollout; its gradient reaches the actor alone. None with REINFORCE.
+
+        The value moves as well: it takes out of each return what the actions before t had won by then.
+        """
         if not self.use_dynamics:
             return None
         with frozen(self.critic):
             value = self.slow_value(rollout.feat) if self.config.critic.slow_target else self.value(rollout.feat)
-        return lambda_return(rollout.reward, rollout.cont, value, self.config.imagination.lambda_)
+        ret = lambda_return(rollout.reward, rollout.cont, value, self.config.imagination.lambda_)
+        return ret - value[:, :-1]
 
-    def loss(self, rollout: Rollout, differentiable_return: Float[Tensor, "N H"] | None = None) -> BehaviorOutput:
+    def loss(self, rollout: Rollout, differentiable_advantage: Float[Tensor, "N H"] | None = None) -> BehaviorOutput:
         """Actor and critic loss on constant imagined trajectories (the paper's actor-critic learning)."""
         logits = self.critic(rollout.feat)
         policy = self.actor(rollout.feat)
         with torch.no_grad():
             slow_value = self.slow_value(rollout.feat)
         log_prob, entropy = policy.log_prob(rollout.action), policy.entropy()
-        return self.losses_from(rollout, logits, slow_value, log_prob, entropy, differentiable_return)
+        return self.losses_from(rollout, logits, slow_value, log_prob, entropy, differentiable_advantage)
 
     def losses_from(
         self,
@@ -71,13 +75,13 @@ class ActorCritic(nn.Module):
         slow_value: Float[Tensor, "N H1"],
         log_prob: Float[Tensor, "N H1"],
         entropy: Float[Tensor, "N H1"],
-        differentiable_return: Float[Tensor, "N H"] | None = None,
+        differentiable_advantage: Float[Tensor, "N H"] | None = None,
         discount: float = 1.0,
     ) -> BehaviorOutput:
         """The equations alone. `discount` stays 1, since the continue head predicts it, unless a test says otherwise.
 
         actor_t = -w_t (log pi(a_t|s_t) sg((ret_t - v_t) / scale) + entropy_scale * entropy_t)
-          or -w_t ((ret_t - sg v_t) / scale + entropy_scale * entropy_t) with a differentiable return
+          or -w_t ((ret_t - v_t) / scale + entropy_scale * entropy_t) with a differentiable advantage
         critic_t = w_t (twohot(v_t, sg ret_t) + slow_reg * twohot(v_t, sg slow_t))
         """
         with torch.no_grad():
@@ -88,10 +92,10 @@ class ActorCritic(nn.Module):
             low, scale = self.return_range.low_and_scale()
             adv = (ret - target[:, :-1]) / scale
             weight = survival(rollout.cont, discount)
-        if differentiable_return is None:
+        if differentiable_advantage is None:
             gain = log_prob[:, :-1] * adv
         else:
-            gain = (differentiable_return - target[:, :-1]) / scale
+            gain = differentiable_advantage / scale
         actor = -weight[:, :-1] * (gain + self.config.actor.entropy * entropy[:, :-1])
         critic = weight[:, :-1] * self.critic_loss(logits[:, :-1], ret, slow_value[:, :-1])
         with torch.no_grad():

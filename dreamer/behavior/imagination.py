@@ -36,7 +36,7 @@ def dream_step(
 ) -> tuple[Float[Tensor, "N F"], Shaped[Tensor, "N n"], Latent]:
     """The feature of a state, an action sampled there, and the next state."""
     feat = feature(latent)
-    policy = actor(feat)
+    policy = actor(feat.detach())
     if is_differentiable:
         assert not isinstance(policy, DiscreteAction)
         action = policy.rsample()
@@ -56,7 +56,8 @@ def imagine(
     """Roll out `horizon` steps from start [N] with prior samples and sampled actions: horizon + 1 states.
 
     is_differentiable: gradients flow back from every state and prediction to the actor, through latents (straight
-    through the samples), actions, and what the actor saw. None reaches the world model's weights, constants here.
+    through the samples) and actions. What the actor sees counts as a constant, as in arXiv:2301.04104v1, so later
+    actions do not react. No gradient reaches the world model's weights, constants here.
     """
     latent, actions = start, []
     device = start.deter.device

@@ -56,10 +56,10 @@ class DreamerModule(L.LightningModule):
                 world_model, actor_critic.actor, start, config.imagination.horizon, self.dream_step,
                 actor_critic.use_dynamics,
             )  # fmt: skip
-            ret = actor_critic.differentiable_return(rollout)
+            advantage = actor_critic.differentiable_advantage(rollout)
             self.after_phase("imagine")
             model = world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
-            behavior = actor_critic.loss(rollout.detached(), ret)  # actor and critic, on imagined trajectories
+            behavior = actor_critic.loss(rollout.detached(), advantage)  # actor and critic, on imagined trajectories
             bootstrap = behavior.ret[:, 0].unflatten(0, recent.deter.shape[:2])
             replay_value = actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
 
