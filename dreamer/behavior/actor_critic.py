@@ -92,10 +92,7 @@ class ActorCritic(nn.Module):
             low, scale = self.return_range.low_and_scale()
             adv = (ret - target[:, :-1]) / scale
             weight = survival(rollout.cont, discount)
-        if differentiable_advantage is None:
-            gain = log_prob[:, :-1] * adv
-        else:
-            gain = differentiable_advantage / scale
+        gain = log_prob[:, :-1] * adv if differentiable_advantage is None else differentiable_advantage / scale
         actor = -weight[:, :-1] * (gain + self.config.actor.entropy * entropy[:, :-1])
         critic = weight[:, :-1] * self.critic_loss(logits[:, :-1], ret, slow_value[:, :-1])
         with torch.no_grad():

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ACTIONS, BOTH, VECTORS, build_agent, build_batch, has_gradient
+from tiny import ACTIONS, BOTH, VECTORS, Watcher, build_agent, build_batch, has_gradient
 from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.behavior.actor_critic import BehaviorOutput
 from dreamer.behavior.imagination import Rollout, imagine
-from dreamer.nn.heads import ActorHead
 from dreamer.training.module import DreamerModule
 from dreamer.types import Batch, Latent
 from dreamer.world_model.world_model import WorldModel, feature
@@ -78,7 +77,7 @@ def test_advantages_and_returns_are_constants_of_the_actor_loss(agent: Agent) ->
     torch.testing.assert_close(grads[1], 2 * grads[0], rtol=1e-3, atol=1e-6 * float(grads[0].abs().max()))
 
 
-def smooth_step(world_model: WorldModel, actor: ActorHead, latent: Latent, is_differentiable: bool):
+def smooth_step(world_model: WorldModel, actor: Watcher, latent: Latent, is_differentiable: bool):
     """Deterministic dynamics: h moves with the action, z stays."""
     feat = feature(latent)
     action = actor(feat).rsample()
@@ -91,7 +90,7 @@ def smooth_step(world_model: WorldModel, actor: ActorHead, latent: Latent, is_di
 def test_the_gradient_through_the_model_is_that_of_the_return(
     monkeypatch: pytest.MonkeyPatch, dist: str, slow_target: bool
 ) -> None:
-    """Against finite differences, where state, reward and value are smooth and known."""
+    """Against finite differences, where state, reward and value are smooth and known, and the actor sees constants."""
     agent = build_agent(VECTORS)
     parts = agent.actor_critic
     parts.actor.dist, parts.config.critic.slow_target = dist, slow_target
@@ -102,13 +101,15 @@ def test_the_gradient_through_the_model_is_that_of_the_return(
     )
     monkeypatch.setattr(parts, "slow_value" if slow_target else "value", lambda feat: 3 * feat[..., 1])
 
+    watcher = Watcher(parts.actor)
+
     def total() -> Tensor:
         torch.manual_seed(2)
-        rollout = imagine(agent.world_model, parts.actor, start, 4, smooth_step, is_differentiable=True)
-        ret = parts.differentiable_return(rollout)
-        assert ret is not None
-        assert ret.shape == (5, 4)
-        return ret.sum()
+        rollout = imagine(agent.world_model, watcher.again(), start, 4, smooth_step, is_differentiable=True)
+        advantage = parts.differentiable_advantage(rollout)
+        assert advantage is not None
+        assert advantage.shape == (5, 4)
+        return advantage.sum()
 
     total().backward()
     bias = parts.actor.mean.bias
@@ -123,17 +124,17 @@ def test_the_gradient_through_the_model_is_that_of_the_return(
         assert float(bias.grad[i]) == pytest.approx((around[0] - around[1]) / 2e-2, rel=2e-2)
 
 
-def test_a_differentiable_return_replaces_the_score_in_the_actor_loss_alone() -> None:
+def test_a_differentiable_advantage_replaces_the_score_in_the_actor_loss_alone() -> None:
     agent = build_agent(VECTORS)
     parts = agent.actor_critic
     parts.return_range.rate = 1.0
     feat, actions = torch.randn(3, 5, 39), torch.randn(3, 5, 2)
     rollout = Rollout(feat, actions, torch.randn(3, 5), torch.rand(3, 5))
-    ret = torch.randn(3, 4, requires_grad=True)
-    with_score, live = parts.loss(rollout), parts.loss(rollout, ret)
+    advantage = torch.randn(3, 4, requires_grad=True)
+    with_score, live = parts.loss(rollout), parts.loss(rollout, advantage)
     torch.testing.assert_close(live.losses["critic"], with_score.losses["critic"])
     assert torch.equal(live.ret, with_score.ret)
-    (grad,) = torch.autograd.grad(live.losses["actor"].sum(), ret)
+    (grad,) = torch.autograd.grad(live.losses["actor"].sum(), advantage)
     weight = torch.cumprod(rollout.cont, 1)[:, :-1]
     torch.testing.assert_close(grad, -weight / live.metrics["return/scale"])
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import ACTIONS, VECTORS, build_agent, has_gradient
+from tiny import ACTIONS, VECTORS, Watcher, build_agent, has_gradient
 
 from dreamer.behavior.imagination import imagine
 from dreamer.types import Latent
@@ -70,6 +70,21 @@ def test_a_differentiable_rollout_leads_back_to_the_actor_and_leaves_the_world_m
     live.feat[:, 0].sum().backward(retain_graph=True)  # no action led to the start
     assert not has_gradient(actor)
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_what_the_actor_sees_in_a_differentiable_rollout_is_a_constant() -> None:
+    """Its gradient is the one that it has when the actor is shown the same states as plain numbers."""
+    agent = build_agent(VECTORS)
+    model, actor = agent.world_model, agent.actor_critic.actor
+    first, watcher = start(), Watcher(actor)
+    gradients = []
+    for shown in (actor, watcher.again(), watcher.again()):
+        agent.zero_grad()
+        torch.manual_seed(1)
+        imagine(model, shown, first, H, is_differentiable=True).feat.square().sum().backward()
+        gradients.append([p.grad.clone() for p in actor.parameters() if p.grad is not None])
+    for other in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], other, strict=True))
 
 
 def test_horizon_zero_is_the_start_alone() -> None:
