@@ -48,12 +48,12 @@ def compare_two_hot_means() -> None:
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-4 * float(grads[0].abs().max()))
 
 
-def compare(gradient: str) -> None:
+def compare(use_dynamics: bool) -> None:
     outputs, gradients, acted = {}, {}, {}
     for is_compiled in (False, True):
         torch.manual_seed(3)
         agent = build_agent(VECTORS)
-        agent.actor_critic.use_dynamics = gradient == "dynamics"
+        agent.actor_critic.use_dynamics = use_dynamics
         module = OneUpdate(agent)
         batch = build_batch(module.agent)
         if is_compiled:
@@ -76,5 +76,5 @@ def compare(gradient: str) -> None:
 
 if __name__ == "__main__":
     compare_two_hot_means()
-    for gradient in ("reinforce", "dynamics"):
-        compare(gradient)
+    for use_dynamics in (False, True):
+        compare(use_dynamics)
