@@ -84,15 +84,14 @@ def has_gradient(module: torch.nn.Module) -> bool:
     return any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters())
 
 
-class Watcher:
-    """An actor that is shown in later rollouts, as constants, what it saw in the first."""
+class ShownTheSame:
+    """An actor that is shown in every rollout, as constants, what it saw in the first."""
 
     def __init__(self, actor: ActorHead) -> None:
         self.actor, self.seen, self.calls = actor, [], 0
 
-    def again(self) -> Watcher:
+    def begin(self) -> None:
         self.calls = 0
-        return self
 
     def __call__(self, feat: Tensor) -> ActionDist:
         if self.calls == len(self.seen):

@@ -50,7 +50,7 @@ class ActorCritic(nn.Module):
     def differentiable_advantage(self, rollout: Rollout) -> Float[Tensor, "N H"] | None:
         """ret_t - v_t of a differentiable rollout; its gradient reaches the actor alone. None with REINFORCE.
 
-        The value moves as well: it takes out of each return what the actions before t had won by then.
+        v_t keeps its gradient, which cancels in ret_t what the actions before t did to s_t.
         """
         if not self.use_dynamics:
             return None

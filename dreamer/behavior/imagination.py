@@ -56,8 +56,8 @@ def imagine(
     """Roll out `horizon` steps from start [N] with prior samples and sampled actions: horizon + 1 states.
 
     is_differentiable: gradients flow back from every state and prediction to the actor, through latents (straight
-    through the samples) and actions. What the actor sees counts as a constant, as in arXiv:2301.04104v1, so later
-    actions do not react. No gradient reaches the world model's weights, constants here.
+    through the samples) and actions. What the actor sees counts as a constant, as in the code of arXiv:2301.04104v1,
+    so later actions do not react. No gradient reaches the world model's weights, constants here.
     """
     latent, actions = start, []
     device = start.deter.device

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ACTIONS, BOTH, VECTORS, Watcher, build_agent, build_batch, has_gradient
+from tiny import ACTIONS, BOTH, VECTORS, ShownTheSame, build_agent, build_batch, has_gradient
 from torch import Tensor
 
 from dreamer.agent import Agent
@@ -77,7 +77,7 @@ def test_advantages_and_returns_are_constants_of_the_actor_loss(agent: Agent) ->
     torch.testing.assert_close(grads[1], 2 * grads[0], rtol=1e-3, atol=1e-6 * float(grads[0].abs().max()))
 
 
-def smooth_step(world_model: WorldModel, actor: Watcher, latent: Latent, is_differentiable: bool):
+def smooth_step(world_model: WorldModel, actor: ShownTheSame, latent: Latent, is_differentiable: bool):
     """Deterministic dynamics: h moves with the action, z stays."""
     feat = feature(latent)
     action = actor(feat).rsample()
@@ -87,7 +87,7 @@ def smooth_step(world_model: WorldModel, actor: Watcher, latent: Latent, is_diff
 
 @pytest.mark.parametrize("slow_target", [False, True])
 @pytest.mark.parametrize("dist", ["normal", "tanh_normal"])
-def test_the_gradient_through_the_model_is_that_of_the_return(
+def test_the_gradient_through_the_model_is_that_of_the_advantage(
     monkeypatch: pytest.MonkeyPatch, dist: str, slow_target: bool
 ) -> None:
     """Against finite differences, where state, reward and value are smooth and known, and the actor sees constants."""
@@ -101,11 +101,12 @@ def test_the_gradient_through_the_model_is_that_of_the_return(
     )
     monkeypatch.setattr(parts, "slow_value" if slow_target else "value", lambda feat: 3 * feat[..., 1])
 
-    watcher = Watcher(parts.actor)
+    actor = ShownTheSame(parts.actor)
 
     def total() -> Tensor:
         torch.manual_seed(2)
-        rollout = imagine(agent.world_model, watcher.again(), start, 4, smooth_step, is_differentiable=True)
+        actor.begin()
+        rollout = imagine(agent.world_model, actor, start, 4, smooth_step, is_differentiable=True)
         advantage = parts.differentiable_advantage(rollout)
         assert advantage is not None
         assert advantage.shape == (5, 4)
@@ -136,7 +137,10 @@ def test_a_differentiable_advantage_replaces_the_score_in_the_actor_loss_alone()
     assert torch.equal(live.ret, with_score.ret)
     (grad,) = torch.autograd.grad(live.losses["actor"].sum(), advantage)
     weight = torch.cumprod(rollout.cont, 1)[:, :-1]
-    torch.testing.assert_close(grad, -weight / live.metrics["return/scale"])
+    scale, entropy = live.metrics["return/scale"], parts.actor(feat).entropy()[:, :-1]
+    torch.testing.assert_close(grad, -weight / scale)
+    expected = -weight * (advantage / scale + parts.config.actor.entropy * entropy)
+    torch.testing.assert_close(live.losses["actor"], expected)
 
 
 def replay_loss(agent: Agent, batch: Batch, feat: Tensor, bootstrap: Tensor) -> Tensor:
