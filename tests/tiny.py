@@ -16,8 +16,6 @@ from dreamer.config import (
     ModelConfig,
     RSSMConfig,
 )
-from dreamer.nn.distributions import ActionDist
-from dreamer.nn.heads import ActorHead
 from dreamer.types import Batch, Space
 
 IMAGE = {"image": Space((8, 8, 3), "uint8")}
@@ -82,19 +80,3 @@ def build_batch(agent: Agent, rows: int = 2, length: int = 6) -> Batch:
 
 def has_gradient(module: torch.nn.Module) -> bool:
     return any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters())
-
-
-class ShownTheSame:
-    """An actor that is shown in every rollout, as constants, what it saw in the first."""
-
-    def __init__(self, actor: ActorHead) -> None:
-        self.actor, self.seen, self.calls = actor, [], 0
-
-    def begin(self) -> None:
-        self.calls = 0
-
-    def __call__(self, feat: Tensor) -> ActionDist:
-        if self.calls == len(self.seen):
-            self.seen.append(feat.detach())
-        self.calls += 1
-        return self.actor(self.seen[self.calls - 1])

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ACTIONS, BOTH, VECTORS, ShownTheSame, build_agent, build_batch, has_gradient
+from tiny import ACTIONS, BOTH, VECTORS, build_agent, build_batch, has_gradient
 from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.behavior.actor_critic import BehaviorOutput
 from dreamer.behavior.imagination import Rollout, imagine
+from dreamer.nn.distributions import ActionDist
+from dreamer.nn.heads import ActorHead
 from dreamer.training.module import DreamerModule
 from dreamer.types import Batch, Latent
 from dreamer.world_model.world_model import WorldModel, feature
@@ -75,6 +77,22 @@ def test_advantages_and_returns_are_constants_of_the_actor_loss(agent: Agent) ->
         grads.append(torch.cat([p.grad.flatten() for p in parts.actor.parameters() if p.grad is not None]))
     assert grads[0].any()
     torch.testing.assert_close(grads[1], 2 * grads[0], rtol=1e-3, atol=1e-6 * float(grads[0].abs().max()))
+
+
+class ShownTheSame:
+    """An actor that is shown in every rollout, as constants, what it saw in the first."""
+
+    def __init__(self, actor: ActorHead) -> None:
+        self.actor, self.seen, self.calls = actor, [], 0
+
+    def begin(self) -> None:
+        self.calls = 0
+
+    def __call__(self, feat: Tensor) -> ActionDist:
+        if self.calls == len(self.seen):
+            self.seen.append(feat.detach())
+        self.calls += 1
+        return self.actor(self.seen[self.calls - 1])
 
 
 def smooth_step(world_model: WorldModel, actor: ShownTheSame, latent: Latent, is_differentiable: bool):
