@@ -38,7 +38,9 @@ def test_pixel_experiments_hold_the_authors_settings_for_any_network(
 
 
 @pytest.mark.parametrize("debug", ["debug=tiny", "debug=profile"])
-@pytest.mark.parametrize("other", ["experiment=dmc_vision", "experiment=dmc_proprio", "experiment=walker_walk_classic"])
+@pytest.mark.parametrize(
+    "other", ["experiment=dmc_vision", "experiment=dmc_proprio", "experiment=memory", "experiment=walker_walk_classic"]
+)
 def test_debug_goes_with_every_experiment_and_another_task(composed, debug, other):
     config = parse(composed(debug, other, "env=cheetah_run"))
     assert config.env.name == "cheetah_run"
@@ -136,7 +138,7 @@ def test_paper_experiments_hold_the_published_settings_for_any_task(composed, na
     assert config.replay.capacity >= policy_steps + resets, "rows would be evicted"
 
 
-@pytest.mark.parametrize("name", ["atari100k", "crafter", "dmc_proprio", "dmc_vision", "walker_walk_classic"])
+@pytest.mark.parametrize("name", ["atari100k", "crafter", "dmc_proprio", "dmc_vision", "memory", "walker_walk_classic"])
 def test_no_experiment_has_another_ratio_at_first(composed, name):
     trainer = parse(composed(f"experiment={name}")).trainer
     assert trainer.early_ratio is None and trainer.first_ratio == trainer.train_ratio

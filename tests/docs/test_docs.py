@@ -23,7 +23,7 @@ CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 OPTIONS = [path for path in sorted((ROOT / "conf").glob("*/*.yaml")) if not path.stem.startswith("_")]
 SETS = ["experiment=dmc_vision", "experiment=dmc_proprio", "experiment=walker_walk_classic"]
-SETS += ["experiment=atari100k", "experiment=crafter"]
+SETS += ["experiment=atari100k", "experiment=crafter", "experiment=memory"]
 SETS += ["debug=tiny", "debug=profile", "model=laptop"]
 FOLDERS = "dreamer|conf|docs|scripts|tests|results"
 
