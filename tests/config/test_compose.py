@@ -8,6 +8,7 @@ from dreamer.config import from_dict, parse, to_dict
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml")) if not path.stem.startswith("_")]
+EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 
 NEEDED = {"env=gymnasium": "env.id=CartPole-v1", "env=custom": "env.class=my_env.Robot", "env=atari": "env.game=pong"}
 NAMED = {"env=gymnasium": "CartPole-v1", "env=custom": "my_env.Robot", "env=atari": "atari_pong"}
@@ -38,11 +39,9 @@ def test_pixel_experiments_hold_the_authors_settings_for_any_network(
 
 
 @pytest.mark.parametrize("debug", ["debug=tiny", "debug=profile"])
-@pytest.mark.parametrize(
-    "other", ["experiment=dmc_vision", "experiment=dmc_proprio", "experiment=memory", "experiment=walker_walk_classic"]
-)
-def test_debug_goes_with_every_experiment_and_another_task(composed, debug, other):
-    config = parse(composed(debug, other, "env=cheetah_run"))
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_debug_goes_with_every_experiment_and_another_task(composed, debug, experiment):
+    config = parse(composed(debug, experiment, "env=cheetah_run"))
     assert config.env.name == "cheetah_run"
 
 
@@ -138,9 +137,9 @@ def test_paper_experiments_hold_the_published_settings_for_any_task(composed, na
     assert config.replay.capacity >= policy_steps + resets, "rows would be evicted"
 
 
-@pytest.mark.parametrize("name", ["atari100k", "crafter", "dmc_proprio", "dmc_vision", "memory", "walker_walk_classic"])
-def test_no_experiment_has_another_ratio_at_first(composed, name):
-    trainer = parse(composed(f"experiment={name}")).trainer
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_experiment_has_another_ratio_at_first(composed, experiment):
+    trainer = parse(composed(experiment)).trainer
     assert trainer.early_ratio is None and trainer.first_ratio == trainer.train_ratio
 
 
