@@ -7,7 +7,8 @@
 | equation of the paper                     | function                                                  |
 |-------------------------------------------|-----------------------------------------------------------|
 | symlog, symexp, two-hot loss              | ops/symlog.py: symlog, symexp, two_hot_loss, two_hot_mean |
-| sequence model, encoder, dynamics         | world_model/rssm.py: RSSM; nn/gru.py: BlockGRU            |
+| encoder                                   | nn/encoder.py, world_model/rssm.py: Posterior             |
+| sequence model, dynamics predictor        | world_model/rssm.py: RSSM; nn/gru.py: BlockGRU            |
 | decoder, reward and continue predictors   | nn/decoder.py, nn/heads.py                                |
 | dynamics and representation loss, free nats | ops/kl.py: kl_losses                                    |
 | world-model loss                          | world_model/world_model.py: WorldModel.loss               |

@@ -61,7 +61,7 @@ class Agent(nn.Module):
         rssm = self.world_model.rssm
         return {
             "deter": np.zeros((num_envs, rssm.deter), np.float32),
-            "stoch": np.zeros((num_envs, rssm.groups), np.int16),
+            "stoch": np.zeros((num_envs, rssm.stoch), np.int16),
         }
 
     @torch.inference_mode()
@@ -92,7 +92,7 @@ class Agent(nn.Module):
         """The random numbers of one policy step, for z and for the action."""
         draw = torch.rand if self.action_space.is_discrete else torch.randn
         return (
-            torch.rand(num_envs, 1, self.world_model.rssm.groups, device=self.device, generator=generator),
+            torch.rand(num_envs, 1, self.world_model.rssm.stoch, device=self.device, generator=generator),
             draw(num_envs, *self.action_space.shape, device=self.device, generator=generator),
         )
 

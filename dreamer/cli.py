@@ -78,6 +78,26 @@ def job_config(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def own_options(cfg: DictConfig, schema: type[T]) -> T:
+    """What a script takes that has no keys of training, checked."""
+    if "checkpoint" in OmegaConf.missing_keys(cfg):
+        raise ValueError("checkpoint has no value; give checkpoint=<run directory or checkpoint file>.")
+    options = OmegaConf.to_object(cfg)
+    assert isinstance(options, schema)
+    check_bounds(options)
+    return options
+
+
+def check_output(key: str, path: str | None, *suffixes: str) -> None:
+    """ValueError before the work is done, not after, where the file that `key` names cannot be written."""
+    if path is None:
+        return
+    if suffixes and Path(path).suffix.lower() not in suffixes:
+        raise ValueError(f"{key}={path} must end in {' or '.join(suffixes)}.")
+    if not Path(path).parent.is_dir():
+        raise ValueError(f"{key}={path}: the directory {Path(path).parent} does not exist.")
+
+
 def script_options(cfg: DictConfig, schema: type[T]) -> T:
     """What a script that takes every key of training takes in addition, checked."""
     own = OmegaConf.masked_copy(cfg, [item.name for item in fields(schema)])  # pyright: ignore[reportArgumentType]

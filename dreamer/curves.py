@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import yaml
 from jaxtyping import Float
 
 from dreamer.config import Config, from_dict
+from dreamer.identity import digest
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published.csv"
 NUM_BINS = 30
@@ -44,6 +46,26 @@ def read_config(directory: Path) -> Config:
     if not path.is_file():
         raise ValueError(f"runs: {directory} holds no config.yaml.")
     return from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def group_by_experiment(configs: dict[Path, Config]) -> dict[str, list[Path]]:
+    """name -> run directories: those in one directory whose configs differ in the seed alone, in the given order.
+
+    An experiment is called like its directory if that is <name>/seed0 or it has several, else like its only run; by the
+    whole path where two would be called the same.
+    """
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for directory, config in configs.items():
+        key = directory.resolve().parent, digest(replace(config, seed=0))
+        groups.setdefault(key, []).append(directory)
+    names = [
+        parent.name if len(group) > 1 or group[0].name.startswith("seed") else group[0].resolve().name
+        for (parent, _), group in groups.items()
+    ]
+    return {
+        name if names.count(name) == 1 else group[0].as_posix(): group
+        for name, group in zip(names, groups.values(), strict=True)
+    }
 
 
 def read_curve(directory: Path) -> Curve:

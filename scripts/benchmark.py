@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dreamer.bounds import bounded, one_of, whole
-from dreamer.cli import refusing_bad_input, run, script_options, training_config
+from dreamer.cli import check_output, refusing_bad_input, run, script_options, training_config
 from dreamer.config import Config, register
 
 PARTS = ("update", "policy", "replay", "render", "end_to_end")
@@ -66,8 +66,7 @@ def standard_rows(is_quick: bool) -> dict[str, Config] | None:
 def main(cfg: DictConfig) -> None:
     with refusing_bad_input():
         options = script_options(cfg, Options)
-        if options.json and not Path(options.json).parent.is_dir():
-            raise ValueError(f"json={options.json}: the directory {Path(options.json).parent} does not exist.")
+        check_output("json", options.json)
         config, rows = training_config(cfg), standard_rows(options.quick)
         parts = [part for part in PARTS if part != "render" or config.env.uses_pixels]  # a run from state draws nothing
         if options.what != "all":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import hydra
 import numpy as np
@@ -15,7 +14,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from dreamer.bounds import bounded, whole
-from dreamer.cli import refusing_bad_input, run, script_options, training_config
+from dreamer.cli import check_output, refusing_bad_input, run, script_options, training_config
 from dreamer.config import Config, register
 from dreamer.data.storage import columns_of, nbytes_of
 from dreamer.envs.checker.examine import build, examine
@@ -40,21 +39,11 @@ class CheckEnvConfig(Options, Config):
 register(CheckEnvConfig)
 
 
-def check_out(out: str | None) -> None:
-    """ValueError where the sheet cannot be written."""
-    if out is None:
-        return
-    if Path(out).suffix.lower() != ".png":
-        raise ValueError(f"out={out} must end in .png.")
-    if not Path(out).parent.is_dir():
-        raise ValueError(f"out={out}: the directory {Path(out).parent} does not exist.")
-
-
 @hydra.main(version_base=None, config_path="../conf", config_name="check_env")
 def main(cfg: DictConfig) -> None:
     with refusing_bad_input():
         options, config = script_options(cfg, Options), training_config(cfg)
-        check_out(options.out)
+        check_output("out", options.out, ".png")
         env = build(config.env)
     lines = {"env": f"{config.env.name}, {config.env.obs}, action repeat {config.env.action_repeat}"}
     if isinstance(env, list):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
-from dreamer.bounds import bounded, check_bounds
-from dreamer.cli import refusing_bad_input, run
+from dreamer.bounds import bounded
+from dreamer.cli import check_output, own_options, refusing_bad_input, run
 
 
 @dataclass
@@ -27,32 +27,19 @@ class EvaluateConfig:
     threads: int = bounded(1, low=1)
 
 
-def check_outputs(options: EvaluateConfig) -> None:
-    """ValueError before the work is done, not after, where a file cannot be written."""
-    for key, name in (("json", options.json), ("video", options.video)):
-        if name and not Path(name).parent.is_dir():
-            raise ValueError(f"{key}={name}: the directory {Path(name).parent} does not exist.")
-    if options.video and Path(options.video).suffix.lower() != ".gif":
-        raise ValueError(f"video={options.video} must end in .gif.")
-
-
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     with refusing_bad_input():
-        if OmegaConf.is_missing(cfg, "checkpoint"):
-            raise ValueError("checkpoint has no value; give checkpoint=<run directory or checkpoint file>.")
-        options = OmegaConf.to_object(cfg)
-        assert isinstance(options, EvaluateConfig)
-        check_bounds(options)
-        check_outputs(options)
+        options = own_options(cfg, EvaluateConfig)
+        check_output("json", options.json)
+        check_output("video", options.video, ".gif")
 
         import torch  # seconds to import; --help and wrong words need none
 
         from dreamer.envs.make import make_env
-        from dreamer.identity import digest
         from dreamer.training.checkpoint import load_agent, load_config, locate, read_checkpoint
         from dreamer.training.evaluation import evaluate
         from dreamer.training.report import write_gif
@@ -82,7 +69,7 @@ def main(cfg: DictConfig) -> None:
             "mean": result.mean,
             "std": result.std,
             "env": config.env.name,
-            "config_digest": digest(config),
+            "config_digest": state["dreamer"]["digest"],
             "checkpoint": options.checkpoint,
             "env_steps": state["dreamer"]["env_steps"],
             "seed": options.seed,

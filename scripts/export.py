@@ -11,9 +11,9 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
-from dreamer.cli import refusing_bad_input, run
+from dreamer.cli import check_output, own_options, refusing_bad_input, run
 
 
 @dataclass
@@ -28,20 +28,14 @@ ConfigStore.instance().store(name="export_schema", node=ExportConfig)
 @hydra.main(version_base=None, config_path="../conf", config_name="export")
 def main(cfg: DictConfig) -> None:
     with refusing_bad_input():
-        if OmegaConf.is_missing(cfg, "checkpoint"):
-            raise ValueError("checkpoint has no value; give checkpoint=<run directory or checkpoint file>.")
-        options = OmegaConf.to_object(cfg)
-        assert isinstance(options, ExportConfig)
-        out = Path(options.out)
-        if out.suffix != ".safetensors":
-            raise ValueError(f"out={out} must end in .safetensors.")
-        if not out.parent.is_dir():
-            raise ValueError(f"out={out}: the directory {out.parent} does not exist.")
+        options = own_options(cfg, ExportConfig)
+        check_output("out", options.out, ".safetensors")
 
         from dreamer.training.checkpoint import locate, read_checkpoint
         from dreamer.training.policy_file import write_policy
 
         state = read_checkpoint(locate(options.checkpoint))
+        out = Path(options.out)
         write_policy(state, out)
     saved = state["dreamer"]
     print(

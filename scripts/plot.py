@@ -1,8 +1,9 @@
 """Draw learning curves: python scripts/plot.py runs=[DIR,DIR] out=curve.png
 
 Training episodes over environment steps, with published means and standard deviations of the same task and kind of
-observation beside them (results/published.csv), and over wall time. Directories <name>/seed0, <name>/seed1, ... are one
-experiment: a thin line a seed and their mean, from 3 seeds on the interquartile mean with its 95 % bootstrap interval.
+observation beside them (results/published.csv), and over wall time. Directories side by side whose configs differ in
+the seed alone are one experiment: a thin line a seed and their mean, from 3 seeds on the interquartile mean with its
+95 % bootstrap interval.
 Needs matplotlib: pip install -c requirements.lock -e ".[plot]".
 """
 
@@ -14,13 +15,14 @@ from pathlib import Path
 import hydra
 import numpy as np
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from dreamer.bounds import bounded, check_bounds
-from dreamer.cli import refusing_bad_input, run
-from dreamer.curves import Curve, read_config, read_curve, read_published, summarize
+from dreamer.bounds import bounded
+from dreamer.cli import check_output, own_options, refusing_bad_input, run
+from dreamer.curves import Curve, group_by_experiment, read_config, read_curve, read_published, summarize
 from dreamer.envs.modules import install_command
 
+SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 SEEN = {"vision": "pixels", "proprio": "state"}
 
 
@@ -37,22 +39,21 @@ ConfigStore.instance().store(name="plot_schema", node=PlotConfig)
 @hydra.main(version_base=None, config_path="../conf", config_name="plot")
 def main(cfg: DictConfig) -> None:
     with refusing_bad_input():
-        options = OmegaConf.to_object(cfg)
-        assert isinstance(options, PlotConfig)
-        check_bounds(options)
+        options = own_options(cfg, PlotConfig)
+        check_output("out", options.out, *SUFFIXES)
         if not options.runs:
             raise ValueError("runs is empty; give runs=[DIR,DIR], directories with returns.csv and config.yaml.")
-        directories = [Path(name) for name in options.runs]
-        tasks = {(config.env.name, config.env.obs) for config in map(read_config, directories)}
+        configs = {directory: read_config(directory) for directory in map(Path, options.runs)}
+        tasks = {(config.env.name, config.env.obs) for config in configs.values()}
         if len(tasks) > 1:
             raise ValueError(f"runs={options.runs} are of several tasks: {sorted(tasks)}; draw one at a time.")
-        experiments: dict[str, list[Curve]] = {}
-        for directory in directories:
-            name = directory.resolve().parent.name if directory.name.startswith("seed") else directory.name
-            curve = read_curve(directory)
+        curves = {directory: read_curve(directory) for directory in configs}
+        for directory, curve in curves.items():
             if options.xmax and curve.env_step[0] > options.xmax:
                 raise ValueError(f"xmax={options.xmax:g} lies before the first episode of {directory} has ended.")
-            experiments.setdefault(name, []).append(curve)
+        experiments = {
+            name: [curves[directory] for directory in group] for name, group in group_by_experiment(configs).items()
+        }
         try:
             import matplotlib
         except ModuleNotFoundError as error:

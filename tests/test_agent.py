@@ -57,9 +57,8 @@ def test_acting_step_by_step_equals_filtering_the_sequence(
     model = agent.world_model
     with torch.no_grad():
         prev_action = action_vector(torch.stack(actions, 1), space)
-        whole, _ = model.rssm.observe(
-            model.encoder(model.standardize(seen)), prev_action, is_first, model.rssm.initial(N)
-        )
+        unseen = model.context(torch.from_numpy(latent["deter"]), torch.from_numpy(latent["stoch"]).long())
+        whole, _ = model.rssm.observe(model.encoder(model.standardize(seen)), prev_action, is_first, unseen)
     stepped = np.stack([latent["deter"] for latent in latents], 1)
     np.testing.assert_allclose(stepped, whole.deter.numpy(), rtol=1e-4, atol=1e-5)
     stepped = np.stack([latent["stoch"] for latent in latents], 1)

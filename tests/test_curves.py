@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from dreamer.curves import bootstrap_iqm, iqm, read_curve, read_published, summarize
+from dreamer.config import parse
+from dreamer.curves import bootstrap_iqm, group_by_experiment, iqm, read_curve, read_published, summarize
 
 
 def test_interquartile_mean_leaves_out_a_quarter_at_each_end():
@@ -34,6 +38,20 @@ def test_interval_of_three_seeds_holds_their_middle_and_grows_with_their_spread(
     narrow = bootstrap_iqm([run / 10 + 18 for run in runs])
     assert low < narrow[1] < narrow[0] < narrow[2] < high
     assert summarize([np.arange(1.0, 5)] * 3, runs, last=4.0, num_bins=1).middle.tolist() == [20]
+
+
+def test_runs_side_by_side_that_differ_in_the_seed_alone_are_one_experiment(composed):
+    first = parse(composed("seed=1"))
+    second, other = replace(first, seed=2, run_dir="elsewhere"), parse(composed("seed=1", "trainer.train_ratio=64"))
+    runs = {"sweep/0": first, "sweep/1": second, "sweep/2": other, "walker/seed1": first, "far/walker/seed2": second}
+    groups = group_by_experiment({Path(name): config for name, config in runs.items()})
+    named = {name: [path.as_posix() for path in paths] for name, paths in groups.items()}
+    assert named == {
+        "sweep": ["sweep/0", "sweep/1"],
+        "2": ["sweep/2"],
+        "walker/seed1": ["walker/seed1"],
+        "far/walker/seed2": ["far/walker/seed2"],
+    }, "two directories called walker are told apart by their paths"
 
 
 def test_returns_are_read_with_their_wall_time_in_hours(tmp_path):

@@ -73,7 +73,7 @@ def build_batch(agent: Agent, rows: int = 2, length: int = 6) -> Batch:
         is_last=no.clone(),
         is_terminal=no.clone(),
         context_deter=torch.randn(rows, rssm.deter),
-        context_stoch=torch.randint(0, rssm.classes, (rows, rssm.groups)),
+        context_stoch=torch.randint(0, rssm.classes, (rows, rssm.stoch)),
         row_ids=torch.zeros(rows, 2, dtype=torch.int64),
     )
 

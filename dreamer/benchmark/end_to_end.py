@@ -15,12 +15,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dreamer.benchmark.machine import synchronize
 from dreamer.benchmark.timing import in_fresh_process
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.training.callbacks import GracefulStop
 from dreamer.training.compiling import choose_compile, uses_graphs
+from dreamer.training.device import synchronize
 from dreamer.training.run import Training, prepare
 from dreamer.training.run_log import RunLog
 

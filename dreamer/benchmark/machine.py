@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from dreamer.data.storage import available_memory
+from dreamer.training.device import synchronize
 
 ROOT = Path(__file__).parents[2]
 CODE = ("dreamer", "conf", "scripts", "train.py")
@@ -90,11 +91,3 @@ def matrix_speed(dtype: torch.dtype, device: torch.device, seconds: float = 0.3)
             synchronize(device)
             fastest = max(fastest, gflop / (time.perf_counter() - start))
     return fastest
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for what was given to the device; a CPU is never behind."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -16,8 +16,9 @@ from dreamer.benchmark.timing import Budget, in_fresh_process
 from dreamer.benchmark.update import measure_update
 from dreamer.config import Config
 from dreamer.envs.make import check_env
+from dreamer.training.device import choose_device
 from dreamer.training.memory import keep_freed_memory
-from dreamer.training.run import choose_device, quiet_libraries
+from dreamer.training.run import quiet_libraries
 
 RAM_STEPS = 20_000  # rows of replay in memory: 0.3 GB of pictures
 

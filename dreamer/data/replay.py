@@ -239,7 +239,8 @@ class Replay:
             for done, oldest, after in zip(saved, self._oldest, self._next, strict=True)
         ]
         changed = [np.union1d(new, np.flatnonzero(old)) for new, old in zip(added, self._changed, strict=True)]
-        # The ids go first as 0 and last as they are: what a killed save leaves half written is then known as such.
+        # The ids go first as 0 and last as they are: new rows that a killed save leaves half written are then known
+        # as such. Latents that were refreshed may be half old then, until they are drawn again.
         self._files.write(ROW_ID, added, np.zeros_like(self._arrays[ROW_ID]))
         for key in self.columns:
             if key != ROW_ID:

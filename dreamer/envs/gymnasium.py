@@ -88,7 +88,7 @@ class Gymnasium:
 
     def __init__(self, env: Any, name: str, obs: str, action_repeat: int, size: int | None) -> None:
         self._env, self._name = env, name
-        entries = observation_entries(env.observation_space, size, name)
+        self._all_entries = entries = observation_entries(env.observation_space, size, name)
         self._entries = {key: entry for key, entry in entries.items() if _is_wanted(obs, entry.space)}
         self.obs_space = {key: entry.space for key, entry in self._entries.items()}
         self._encode_frame = partial(encode_picture, height=size or 64, width=size or 64)
@@ -151,9 +151,9 @@ class Gymnasium:
         return TimeStep({}, total, is_first=False, is_last=is_last, is_terminal=bool(terminated))
 
     def simulator_state(self) -> np.ndarray:
-        """A digest of the last observation, uint8 [32]: what the environment tells of itself."""
+        """A digest of the last observation, uint8 [32]: all that the environment tells of itself, used or not."""
         digest = hashlib.sha256()
-        for entry in self._entries.values():
+        for entry in self._all_entries.values():
             digest.update(np.ascontiguousarray(entry.read(self._obs)).tobytes())
         return np.frombuffer(digest.digest(), np.uint8).copy()
 

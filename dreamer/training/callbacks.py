@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from dreamer.training import generators
 from dreamer.training.checkpoint import save_checkpoint
 from dreamer.training.evaluation import evaluate, model_losses
 from dreamer.training.report import open_loop_frames, write_gif
-from dreamer.training.run_log import Every, RunLog
+from dreamer.training.run_log import Every, RunLog, check_finite
 from dreamer.types import Batch
 
 CONTEXT = 5  # frames that an open-loop video sees before it dreams on, as in the paper
@@ -85,8 +86,11 @@ class Evaluate(Callback):
         self.pictures = Pictures(run_log.run_dir)
         self.env: Env | None = None
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.due.last = self.dataset.collector.env_steps
+    def state_dict(self) -> dict[str, Any]:
+        return {"due": self.due.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.due.last = state_dict["due"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -100,6 +104,7 @@ class Evaluate(Callback):
         if self.due.interval and is_finished and self.due.last != env_steps and trainer.global_step:
             save_checkpoint(trainer, self.run_log.run_dir)  # an hour of training is worth more than its evaluation
             self.run(trainer)
+            self.due.last = env_steps  # the next checkpoint says that this one is done
         if self.env is not None:
             self.env.close()
             self.env = None
@@ -136,8 +141,11 @@ class OpenLoopVideo(Callback):
         self.due = Every(int(config.trainer.video_every))
         self.pictures = Pictures(run_dir)
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.due.last = self.dataset.collector.env_steps
+    def state_dict(self) -> dict[str, Any]:
+        return {"due": self.due.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.due.last = state_dict["due"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -163,6 +171,7 @@ class Checkpoints(Callback):
     def __init__(self, config: Config, dataset: ReplayDataset, run_dir: Path, device: torch.device) -> None:
         self.config, self.dataset, self.run_dir, self.device = config, dataset, run_dir, device
         self.saved_at = time.monotonic()
+        self.random: dict[str, Any] | None = None  # of the checkpoint that the run goes on from
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         dataset = self.dataset.state_dict()  # first, since it counts the policy steps that are being taken
@@ -180,13 +189,14 @@ class Checkpoints(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
-        if hasattr(self, "random"):  # last of all, so that nothing before it has drawn
+        if self.random is not None:  # last of all, so that nothing before it has drawn
             generators.set_state(self.random, self.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if time.monotonic() - self.saved_at >= 60 * self.config.trainer.checkpoint_minutes:
+            check_finite({name: float(value) for name, value in outputs["metrics"].items()}, trainer.global_step)
             self.dataset.finish_steps()  # before anything is saved, so that logs and counters agree
             save_checkpoint(trainer, self.run_dir)
             self.saved_at = time.monotonic()
@@ -211,7 +221,8 @@ class GracefulStop(Callback):
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = number
-        print(f"\n{signal.Signals(number).name}: saving and stopping (again to stop at once).", flush=True)
+        line = f"\n{signal.Signals(number).name}: saving and stopping (again to stop at once).\n"
+        os.write(1, line.encode())  # print cannot be entered again where the signal came during one
         self.dataset.stop()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -227,18 +238,26 @@ class Profile(Callback):
 
     def __init__(self, run_dir: Path, skip: int = 5, updates: int = 5) -> None:
         self.path, self.skip, self.updates = run_dir / "trace.json", skip, updates
+        self.num_seen = 0  # updates since this start of the run, which may be a resumed one
         self.profiler: torch.profiler.profile | None = None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == self.skip:
+        self.num_seen += 1
+        if self.num_seen == self.skip:
             self.profiler = torch.profiler.profile()
             self.profiler.start()
-        elif self.profiler is not None and trainer.global_step == self.skip + self.updates:
-            self.profiler.stop()
-            self.profiler.export_chrome_trace(str(self.path))
-            print(
-                f"{self.profiler.key_averages().table(sort_by='self_cpu_time_total', row_limit=20)}\ntrace: {self.path}"
-            )
-            self.profiler = None
+        elif self.num_seen == self.skip + self.updates:
+            self.write()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.write()  # where the run was shorter
+
+    def write(self) -> None:
+        if self.profiler is None:
+            return
+        self.profiler.stop()
+        self.profiler.export_chrome_trace(str(self.path))
+        print(f"{self.profiler.key_averages().table(sort_by='self_cpu_time_total', row_limit=20)}\ntrace: {self.path}")
+        self.profiler = None

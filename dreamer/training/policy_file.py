@@ -17,7 +17,10 @@ def write_policy(state: dict[str, Any], path: Path) -> None:
     """The weights of a checkpoint (`checkpoint.read_checkpoint`), with its config and counters, and nothing else."""
     saved = state["dreamer"]
     header = {key: saved[key] for key in ("config", "digest", "env_steps", "updates")}
-    header["config"] = {**saved["config"], "run_dir": Path(saved["config"]["run_dir"]).name}  # no path of this machine
+    header["config"] = {
+        **saved["config"],
+        "run_dir": Path(saved["config"]["run_dir"]).resolve().name,
+    }  # no path of this machine
     weights = {key: value.contiguous() for key, value in state["state_dict"].items()}
     path.write_bytes(save(weights, metadata={HEADER: json.dumps(header)}))  # save_file lets nobody else read it
 

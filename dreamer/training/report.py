@@ -123,6 +123,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
         if trainer.overlap
         else "false: in turn (true pays with more than two cores, or a GPU)"
     )
+    never = "" if policy_steps > trainer.collect_steps else ", so this run makes none (trainer.collect_steps)"
     where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
     return "\n".join(
         [
@@ -135,7 +136,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
             f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
             f"train_ratio  {ratio} replayed steps per policy step = one update of {config.batch_size} "
             f"x {config.batch_length} every {period} policy steps; about {config.num_updates:,.0f} updates in all",
-            f"collect      {trainer.collect_steps:,} policy steps with random actions before the first update",
+            f"collect      {trainer.collect_steps:,} policy steps with random actions before the first update{never}",
             f"replay       {config.replay.capacity:,} policy steps = {gigabytes(replay_bytes)} when full, {where}",
         ]
     )
@@ -171,8 +172,7 @@ def open_loop_frames(
     """
     rows = [truth, model, (model - truth + 1) / 2]
     video = torch.stack([row.float().cpu().clamp(0, 1) for row in rows], dim=2)  # B T 3 h w c
-    if video.shape[-1] != 3:
-        video = video[..., :1].expand(*video.shape[:-1], 3)
+    video = video[..., :3] if video.shape[-1] >= 3 else video[..., :1].expand(*video.shape[:-1], 3)
     pixels = (video * 255).round().to(torch.uint8)
     pixels[:, :context, 1, :2] = torch.tensor([0, 200, 0], dtype=torch.uint8)
     pixels[:, context:, 1, :2] = torch.tensor([220, 0, 0], dtype=torch.uint8)

@@ -7,7 +7,6 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import lightning as L
 import torch
@@ -26,6 +25,7 @@ from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.training import callbacks, checkpoint
 from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
+from dreamer.training.device import choose_device, choose_precision
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
@@ -119,6 +119,7 @@ def prepare(config: Config) -> Training:
     L.seed_everything(config.seed, verbose=False)
     keep_freed_memory()
     overlap = config.trainer.overlap
+    check_overlap(config, sys.platform)
     use_threads(choose_threads(config.trainer.threads, overlap))
 
     envs = make_envs(config.env)
@@ -151,6 +152,14 @@ def prepare(config: Config) -> Training:
     return Training(config, run_dir, agent, dataset, device, path, compile)
 
 
+def check_overlap(config: Config, system: str) -> None:
+    """ValueError where trainer.overlap would draw in a thread that may not: macOS has windows in the main one alone."""
+    if system == "darwin" and config.trainer.overlap and config.env.uses_pixels and config.env.workers == "serial":
+        raise ValueError(
+            "trainer.overlap=true draws pictures in a thread, which macOS refuses; add env.workers=process."
+        )
+
+
 def build_agent(config: Config, obs_space: dict[str, Space], action_space: Space) -> Agent:
     """The agent on the device and in the precision that `trainer` asks for; torch's generator decides its weights.
 
@@ -170,19 +179,3 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 calls a name that torch 2.13 renamed.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-
-
-def choose_device(name: str) -> torch.device:
-    """trainer.device as torch's; auto takes CUDA where there is one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[name]:
-        raise ValueError(f"trainer.device={name} is not available with this torch on this machine; use auto or cpu.")
-    return torch.device(name, 0) if name == "cuda" else torch.device(name)
-
-
-def choose_precision(name: str, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """trainer.precision; auto takes bfloat16 on a CUDA device that has it, float32 elsewhere."""
-    is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if name == "bfloat16" or (name == "auto" and is_fast) else "float32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import sys
 import time
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from dreamer.config import Config, flat, to_dict
 from dreamer.data.dataset import ReplayDataset
+from dreamer.training.device import synchronize
 from dreamer.training.report import Share, Speed, duration, hours_left
 
 RETURNS_FILE = "returns.csv"
@@ -59,10 +60,11 @@ class RunLog(Callback):
         return self.wall_seconds + time.monotonic() - self.started
 
     def state_dict(self) -> dict[str, Any]:
-        return {"wall_seconds": self.seconds, "last_return": self.last_return}
+        return {"wall_seconds": self.seconds, "last_return": self.last_return, "due": self.due.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.wall_seconds, self.last_return = state_dict["wall_seconds"], state_dict["last_return"]
+        self.due.last = state_dict.get("due", 0)  # not in checkpoints from before 27 November 2026
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.monotonic()
@@ -78,7 +80,6 @@ class RunLog(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.updates = trainer.global_step  # not known before
-        self.due.last = self.env_steps
         trim_returns(self.run_dir / RETURNS_FILE, self.env_steps)
 
     @property
@@ -102,8 +103,7 @@ class RunLog(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if pl_module.device.type == "cuda":
-            torch.cuda.current_stream(pl_module.device).synchronize()  # the update has only been queued so far
+        synchronize(pl_module.device)  # a GPU has only queued the update so far
         self.update_share.end()
         if self.updates == 0:
             self.speed.forget()  # collecting with random actions was faster than what follows
@@ -117,6 +117,7 @@ class RunLog(Callback):
     def log_scalars(self) -> None:
         """Means since the last row, counters and speeds."""
         values = {name: float(total) / self.num_summed for name, total in self.sums.items()}
+        check_finite(values, self.updates)
         collector = self.dataset.collector
         batch = self.config.batch_size * self.config.batch_length
         values["replay/size"] = float(self.dataset.replay.num_rows)
@@ -137,6 +138,16 @@ class RunLog(Callback):
         if isinstance(trainer.logger, TensorBoardLogger):  # for its table of runs
             trainer.logger.log_hyperparams(trainer.logger.hparams, {"hp/last_return": self.last_return or 0.0})
         self.progress.close(self.env_steps, self.updates, self.last_return)
+
+
+def check_finite(metrics: dict[str, float], update: int) -> None:
+    """FloatingPointError where the losses or their gradients have become infinite, or no numbers at all."""
+    for name in ("loss/total", "grad/norm"):
+        if not math.isfinite(metrics[name]):
+            raise FloatingPointError(
+                f"{name} is {metrics[name]} at update {update:,}: the run has diverged. The last checkpoint is from "
+                "before; lower rates (model.optim.lr) in a new run_dir may keep it from happening."
+            )
 
 
 class Progress(Protocol):

@@ -76,28 +76,21 @@ class RSSM(nn.Module):
 
     def __init__(self, config: RSSMConfig, embed: int, action: int) -> None:
         super().__init__()
-        self.groups, self.classes, self.unimix = config.stoch, config.classes, config.unimix
-        self.deter, self.stoch = config.deter, config.stoch * config.classes
-        self.cell = BlockGRU(config.deter, self.stoch, config.hidden, action, config.blocks, config.dyn_layers)
+        self.deter, self.stoch, self.classes, self.unimix = config.deter, config.stoch, config.classes, config.unimix
+        flat = config.stoch * config.classes  # z as the networks see it
+        self.cell = BlockGRU(config.deter, flat, config.hidden, action, config.blocks, config.dyn_layers)
         self.prior_net = nn.Sequential(
             MLP(config.deter, config.hidden, config.img_layers),
-            Linear(config.hidden if config.img_layers else config.deter, self.stoch),
+            Linear(config.hidden, flat),
         )
-        self.posterior_net = Posterior(config.deter, embed, config.hidden, config.obs_layers, self.stoch)
-
-    def initial(self, batch: int) -> Latent:
-        device = self.cell.gates.bias.device
-        return Latent(
-            torch.zeros(batch, self.deter, device=device),
-            torch.zeros(batch, self.groups, self.classes, device=device),
-        )
+        self.posterior_net = Posterior(config.deter, embed, config.hidden, config.obs_layers, flat)
 
     def embed_action(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch hidden"]:
         """The recurrent cell's view of an action vector, which is shrunk to [-1, 1] without touching its gradient."""
         return self.cell.embed_action(action / action.abs().clamp(min=1).detach())
 
     def prior(self, deter: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch S K"]:
-        return self.prior_net(deter).float().unflatten(-1, (self.groups, self.classes))
+        return self.prior_net(deter).float().unflatten(-1, (self.stoch, self.classes))
 
     def observe(
         self,
@@ -160,7 +153,7 @@ class RSSM(nn.Module):
         """One row: h from the state before, z from h and the embedding. Also logits, and what went into the layers."""
         layer = Step(weights, biases)
         deter = self.cell.step(deter, stoch, action, layer)
-        logit = self.posterior_net.step(deter, layer).float().unflatten(-1, (self.groups, self.classes))
+        logit = self.posterior_net.step(deter, layer).float().unflatten(-1, (self.stoch, self.classes))
         return deter, straight_through(logit, self.unimix, noise), logit, layer.inputs
 
     def imagine_step(self, latent: Latent, action: Float[Tensor, "N A"]) -> Latent:

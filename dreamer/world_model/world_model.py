@@ -56,8 +56,9 @@ class WorldModel(nn.Module):
         self.standardize = Standardize(obs_space, config.standardize_vectors)
         self.encoder = Encoder(config.encoder, obs_space, config.units, config.depth)
         self.rssm = RSSM(rssm, self.encoder.out_features, action_space.size)
-        self.decoder = Decoder(config.decoder, obs_space, self.rssm.deter, self.rssm.stoch, config.units, config.depth)
-        self.features = self.rssm.deter + self.rssm.stoch
+        flat = rssm.stoch * rssm.classes
+        self.decoder = Decoder(config.decoder, obs_space, rssm.deter, flat, config.units, config.depth)
+        self.features = rssm.deter + flat
         head = config.reward
         self.reward = TwoHotHead(self.features, config.units, head.layers, head.bins, head.outscale)
         self.cont = ContHead(self.features, config.units, config.cont.layers, config.cont.outscale)

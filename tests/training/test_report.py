@@ -115,7 +115,12 @@ def test_open_loop_film_stacks_truth_model_and_error_side_by_side_with_coloured_
         assert (frame[8:10] == edge).all() and not (frame[10:] == [220, 0, 0]).all(-1).any()
 
 
-def test_open_loop_film_of_other_than_three_channels_is_grey():
+def test_open_loop_film_of_four_channels_leaves_the_last_one_out():
+    truth = torch.tensor([1.0, 0.0, 1.0, 0.0]).expand(1, 2, 4, 4, 4)
+    assert (report.open_loop_frames(truth, truth, context=1)[0][:4] == [255, 0, 255]).all()
+
+
+def test_open_loop_film_of_one_channel_is_grey():
     frames = report.open_loop_frames(torch.ones(1, 2, 4, 4, 1), torch.zeros(1, 2, 4, 4, 1), context=1)
     assert frames[0].shape == (12, 4, 3) and (frames[0][:4] == 255).all()
 

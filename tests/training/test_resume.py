@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from dreamer.training import callbacks
 from dreamer.training.checkpoint import find_resume, read_checkpoint
-from dreamer.training.run import prepare
+from dreamer.training.module import DreamerModule
+from dreamer.training.run import check_overlap, prepare
 
 COUNTER = ("env=dummy_counter", "env.obs=both", "trainer.video_every=0")
 CLASS = ("env=custom", "trainer.video_every=0")
@@ -94,12 +97,56 @@ def test_finished_run_started_again_says_so_and_changes_nothing(tiny, tmp_path, 
     assert run.checkpoint["dreamer"]["env_steps"] == 600
 
 
+def test_last_evaluation_that_was_killed_is_made_up_for(tiny, tmp_path, run_directory, monkeypatch):
+    words = (*COUNTER, "trainer.eval_every=1000")
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(callbacks, "evaluate", Mock(side_effect=MemoryError))
+        train(tiny, tmp_path / "run", 600, *words)
+    for _ in range(2):  # the second time there is nothing left to do
+        train(tiny, tmp_path / "run", 600, *words)
+    assert [event.step for event in run_directory(tmp_path / "run").events.Scalars("eval/return_mean")] == [600]
+
+
+def test_a_resumed_run_can_be_profiled(tiny, tmp_path):
+    for stop, profile in ((400, "false"), (600, "true")):
+        assert not (tmp_path / "run" / "trace.json").exists()
+        train(tiny, tmp_path / "run", stop, *COUNTER, "trainer.eval_every=0", f"trainer.profile={profile}")
+    assert (tmp_path / "run" / "trace.json").stat().st_size > 1000
+
+
+def test_diverged_run_ends_and_keeps_the_checkpoint_from_before(tiny, tmp_path, run_directory, monkeypatch):
+    words = ("env=dummy_counter_discrete", "trainer.eval_every=0", "trainer.video_every=0")  # no action tells of it
+    train(tiny, tmp_path / "run", 480, *words)
+    run = tiny(f"run_dir={tmp_path / 'run'}", "trainer.max_steps=900", *words)
+    training = prepare(run)
+    real = DreamerModule.apply_update
+
+    def spoil(module: DreamerModule) -> torch.Tensor:
+        next(module.agent.parameters()).grad.fill_(float("nan"))
+        return real(module)
+
+    monkeypatch.setattr(DreamerModule, "apply_update", spoil)
+    with pytest.raises(FloatingPointError, match=r"is nan at update \d+: the run has diverged"):
+        training.fit()
+    saved = run_directory(tmp_path / "run").checkpoint
+    assert saved["dreamer"]["env_steps"] == 480
+    assert all(value.isfinite().all() for value in saved["state_dict"].values())
+
+
 @pytest.fixture(scope="module")
 def finished(tiny, tmp_path_factory):
     """A short run that others try to go on from; they must leave it as it is."""
     path = tmp_path_factory.mktemp("finished") / "run"
     train(tiny, path, 480, *COUNTER, "trainer.eval_every=0")
     return path
+
+
+def test_pictures_in_a_thread_are_refused_on_macos(tiny):
+    words = ("env=dummy_counter", "env.obs=both", "trainer.overlap=true")
+    with pytest.raises(ValueError, match=r"trainer\.overlap=true draws .* add env\.workers=process"):
+        check_overlap(tiny(*words), "darwin")
+    check_overlap(tiny(*words), "linux")
+    check_overlap(tiny(*words, "env.workers=process"), "darwin")
 
 
 def test_resume_never_refuses_to_go_on(tiny, finished):

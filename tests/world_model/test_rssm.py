@@ -22,8 +22,12 @@ def inputs() -> dict[str, Tensor]:
 
 
 def start_of(rssm: RSSM) -> Latent:
-    index = torch.randint(0, rssm.classes, (B, rssm.groups))
+    index = torch.randint(0, rssm.classes, (B, rssm.stoch))
     return Latent(torch.randn(B, rssm.deter), torch.nn.functional.one_hot(index, rssm.classes).float())
+
+
+def zeros(rssm: RSSM) -> Latent:
+    return Latent(torch.zeros(B, rssm.deter), torch.zeros(B, rssm.stoch, rssm.classes))
 
 
 def seeded(rssm: RSSM, start: Latent, inputs: dict[str, Tensor]) -> list[Tensor]:
@@ -41,10 +45,10 @@ def test_reset_inside_a_sequence_equals_a_fresh_start(rssm: RSSM, inputs: dict[s
     torch.manual_seed(1)
     tail = {key: value[:, 3:].clone() for key, value in inputs.items()}
     head = {key: value[:, :3] for key, value in inputs.items()}
-    rssm.observe(**head, start=rssm.initial(B))
+    rssm.observe(**head, start=zeros(rssm))
     tail["prev_action"][:, 0] = 0
     tail["is_first"][:] = False
-    fresh, logits = rssm.observe(**tail, start=rssm.initial(B))
+    fresh, logits = rssm.observe(**tail, start=zeros(rssm))
     for got, expected in zip(whole, (fresh.deter, fresh.stoch, logits), strict=True):
         torch.testing.assert_close(got[1, 3:], expected[1])
         assert not torch.equal(got[0, 3:], expected[0])  # rows without the reset remember
