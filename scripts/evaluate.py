@@ -1,6 +1,7 @@
 """Evaluate a trained agent: python scripts/evaluate.py checkpoint=<run dir or file> episodes=10 seed=0 json= video=
 
 Prints and writes the return of each episode, their mean and standard deviation. Actions are sampled, as in training.
+The dream is a film of what the world model predicts of the first episode from five frames and the actions.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
+import numpy as np
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 from dreamer.bounds import bounded
 from dreamer.cli import check_output, own_options, refusing_bad_input, run
+
+DREAMS, DREAM_ROWS = 6, 32  # pieces of an episode in a film of dreams, and how long they are
 
 
 @dataclass
@@ -24,6 +28,7 @@ class EvaluateConfig:
     seed: int = bounded(0, low=0, high=2**32 - 1)
     json: str | None = None
     video: str | None = None
+    dream: str | None = None
     threads: int = bounded(1, low=1)
 
 
@@ -36,11 +41,13 @@ def main(cfg: DictConfig) -> None:
         options = own_options(cfg, EvaluateConfig)
         check_output("json", options.json)
         check_output("video", options.video, ".gif")
+        check_output("dream", options.dream, ".gif")
 
         import torch  # seconds to import; --help and wrong words need none
 
         from dreamer.envs.make import make_env
         from dreamer.training.checkpoint import load_agent, load_config, locate, read_checkpoint
+        from dreamer.training.dreams import dream_films, pieces
         from dreamer.training.evaluation import evaluate
         from dreamer.training.report import write_gif
         from dreamer.training.run import quiet_libraries
@@ -54,10 +61,12 @@ def main(cfg: DictConfig) -> None:
         agent = load_agent(state, config, env.obs_space, env.action_space, path)
         if options.video and env.reset(0) and env.frame() is None:
             raise ValueError(f"video={options.video}: {config.env.name} has no picture to show on this machine.")
+        if options.dream and not any(space.is_image for space in env.obs_space.values()):
+            raise ValueError(f"dream={options.dream}: this agent sees no pictures, so it dreams none.")
 
-    result = evaluate(
-        agent, env, options.episodes, options.seed, config.trainer.eval_length, record=options.video is not None
-    )
+    limit = config.trainer.eval_length
+    record, keep_rows = options.video is not None, options.dream is not None
+    result = evaluate(agent, env, options.episodes, options.seed, limit, record, keep_rows)
     env.close()
     for index, (ret, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         print(f"episode {index}: return {ret:.1f}, {length} policy steps")
@@ -78,6 +87,10 @@ def main(cfg: DictConfig) -> None:
     if options.video:
         write_gif(Path(options.video), result.frames)
         print(f"{options.video}: episode 0")
+    if options.dream:
+        films = dream_films(agent, pieces(result.sequences[0], DREAMS, DREAM_ROWS), options.seed)
+        write_gif(Path(options.dream), [np.concatenate(frames, 1) for frames in zip(*films.values(), strict=True)])
+        print(f"{options.dream}: pieces of episode 0, what the model predicts of them, the error")
 
 
 if __name__ == "__main__":

@@ -23,12 +23,11 @@ from dreamer.envs.spec import Env
 from dreamer.identity import digest
 from dreamer.training import generators
 from dreamer.training.checkpoint import save_checkpoint
+from dreamer.training.dreams import CONTEXT, dream_films
 from dreamer.training.evaluation import evaluate, model_losses
-from dreamer.training.report import open_loop_frames, write_gif
+from dreamer.training.report import write_gif
 from dreamer.training.run_log import Every, RunLog, check_finite
 from dreamer.types import Batch
-
-CONTEXT = 5  # frames that an open-loop video sees before it dreams on, as in the paper
 
 
 class FitStandardize(Callback):
@@ -151,17 +150,13 @@ class OpenLoopVideo(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         env_steps = self.dataset.collector.env_steps
-        keys = [key for key, space in self.agent.obs_space.items() if space.is_image]
-        if not keys or not self.due(env_steps):
+        if not any(space.is_image for space in self.agent.obs_space.values()) or not self.due(env_steps):
             return
         unbroken = ~batch.is_first[:, 1:].any(1)  # no dream can know how the next episode begins
         chosen = unbroken.float().argsort(descending=True, stable=True)[: self.sequences]
         few = Batch({key: value[chosen] for key, value in batch.obs.items()}, *(value[chosen] for value in batch[1:]))
         context = min(CONTEXT, self.config.batch_length - 1)
-        with generators.forked(self.config.seed, self.agent.device), self.agent.autocast():
-            model = self.agent.world_model.open_loop(few, context)
-        for key in keys:
-            frames = open_loop_frames(few.obs[key].float() / 255, model[key], context)
+        for key, frames in dream_films(self.agent, few, self.config.seed, context).items():
             self.pictures.add(trainer, f"open_loop/{key}", frames, env_steps)
 
 

@@ -104,6 +104,7 @@ def test_export_refuses_in_one_line(evaluate_py, words, expected):
         (["checkpoint=run", "episodes=few"], "episodes=few must be a whole number"),
         (["checkpoint=run", "json=nowhere/out.json"], "json=nowhere/out.json: the directory nowhere does not exist."),
         (["checkpoint=run", "video=out.mp4"], "video=out.mp4 must end in .gif."),
+        (["checkpoint=run", "dream=out.gif"], "dream=out.gif: this agent sees no pictures, so it dreams none."),
     ],
 )
 def test_bad_input_ends_in_one_line(trained, evaluate_py, words, expected):

@@ -9,6 +9,7 @@ import torch
 from dreamer.agent import Agent
 from dreamer.envs.dummy import Counter, Recall
 from dreamer.training import evaluation
+from dreamer.training.dreams import dream_films, pieces
 from dreamer.training.evaluation import Evaluation, evaluate, model_losses
 from dreamer.training.generators import forked
 
@@ -53,6 +54,21 @@ def test_the_kept_rows_are_the_episodes_with_the_actions_that_led_to_them(tiny, 
     assert torch.equal(one.obs["action"], one.prev_action) and one.prev_action[0, 1:].ne(0).all()
     assert not one.prev_action[:, 1:].equal(other.prev_action[:, 1:])
     assert evaluate(agent, env, episodes=2, seed=0, max_length=6).sequences == []
+
+
+def test_dreams_are_of_pieces_from_all_over_an_episode_and_begin_at_each(tiny):
+    env = Counter("both", length=20)
+    agent = Agent(tiny("env=dummy_counter", "env.obs=both").model, env.obs_space, env.action_space)
+    (whole,) = evaluate(agent, env, episodes=1, seed=0, max_length=20, keep_rows=True).sequences
+    batch = pieces(whole, count=3, length=7)
+    assert batch.reward.tolist() == [list(range(start, start + 7)) for start in (0, 7, 14)]
+    assert batch.is_first.tolist() == [[True] + [False] * 6] * 3
+    assert pieces(whole, count=3, length=99).reward.tolist() == whole.reward.tolist(), "a short episode is one piece"
+    (frames,) = dream_films(agent, batch, seed=0).values()
+    assert [frame.shape for frame in frames] == [(3 * 16, 3 * 16, 3)] * 7, "three pieces of three rows"
+    assert all((frame[:16, ::16, 0] == [time, time + 7, time + 14]).all() for time, frame in enumerate(frames))
+    again = dream_films(agent, batch._replace(context_deter=batch.context_deter + 1), seed=0)["image"]
+    assert np.array_equal(frames, again), "what came before a piece is not seen"
 
 
 def test_losses_of_the_world_model_are_means_over_all_rows(agent):
