@@ -1,4 +1,4 @@
-"""The environment that docs/environments.md walks through is trained as it stands there."""
+"""The programs in docs/environments.md run as they stand there: an environment is trained, an agent plays."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 
 from dreamer.training.run import prepare
 
-PAGE = Path(__file__).parents[2] / "docs" / "environments.md"
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+ROBOT, LOOP = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_robot_of_the_page_trains(tiny, tmp_path, monkeypatch: pytest.MonkeyPatch, capsys):
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    (tmp_path / "my_robot.py").write_text(code, encoding="utf-8")
+    (tmp_path / "my_robot.py").write_text(ROBOT, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     words = ("env.kwargs.friction=0.3", "trainer.max_steps=800", "trainer.eval_every=0", "logger=csv")
@@ -27,3 +28,9 @@ def test_the_robot_of_the_page_trains(tiny, tmp_path, monkeypatch: pytest.Monkey
     column = header.split(",").index("loss/camera")
     losses = [float(row.split(",")[column]) for row in rows if row.split(",")[column]]
     assert losses and all(math.isfinite(loss) for loss in losses)
+
+
+def test_the_loop_of_the_page_walks(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(ROOT)
+    exec(compile(LOOP, "docs/environments.md", "exec"), {})
+    assert float(capsys.readouterr().out) > 700
