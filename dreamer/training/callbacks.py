@@ -191,7 +191,7 @@ class Checkpoints(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if time.monotonic() - self.saved_at >= 60 * self.config.trainer.checkpoint_minutes:
-            check_finite({name: float(value) for name, value in outputs["metrics"].items()}, trainer.global_step)
+            check_finite(outputs["metrics"], trainer.global_step)
             self.dataset.finish_steps()  # before anything is saved, so that logs and counters agree
             save_checkpoint(trainer, self.run_dir)
             self.saved_at = time.monotonic()

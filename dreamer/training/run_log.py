@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -140,12 +140,13 @@ class RunLog(Callback):
         self.progress.close(self.env_steps, self.updates, self.last_return)
 
 
-def check_finite(metrics: dict[str, float], update: int) -> None:
+def check_finite(metrics: Mapping[str, float | Tensor], update: int) -> None:
     """FloatingPointError where the losses or their gradients have become infinite, or no numbers at all."""
     for name in ("loss/total", "grad/norm"):
-        if not math.isfinite(metrics[name]):
+        value = float(metrics[name])
+        if not math.isfinite(value):
             raise FloatingPointError(
-                f"{name} is {metrics[name]} at update {update:,}: the run has diverged. The last checkpoint is from "
+                f"{name} is {value} at update {update:,}: the run has diverged. The last checkpoint is from "
                 "before; lower rates (model.optim.lr) in a new run_dir may keep it from happening."
             )
 
