@@ -4,7 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from dreamer.cli import job_config, refusing_bad_input, run
-from dreamer.config import parse, register
+from dreamer.compose import parse, register
 
 register()
 

@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from dreamer.bounds import check_bounds
-from dreamer.config import Config, parse
+from dreamer.compose import parse
+from dreamer.config import Config
 from dreamer.typos import NAMELESS_OPTION, describe
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ import numpy as np
 import yaml
 from jaxtyping import Float
 
-from dreamer.config import Config, from_dict
+from dreamer.compose import from_dict
+from dreamer.config import Config
 from dreamer.identity import digest
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published.csv"

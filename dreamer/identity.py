@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-from dreamer.config import Config, flat, to_dict
+from dreamer.compose import flat, to_dict
+from dreamer.config import Config
 
 MAY_CHANGE = (
     "run_dir", "resume", "logger.name", "trainer.max_steps", "trainer.eval_every", "trainer.eval_episodes",

@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 
 from dreamer.bounds import bounded, one_of, whole
 from dreamer.cli import check_output, refusing_bad_input, run, script_options, training_config
-from dreamer.config import Config, register
+from dreamer.compose import register
+from dreamer.config import Config
 
 PARTS = ("update", "policy", "replay", "render", "end_to_end")
 ROWS = {

@@ -15,7 +15,8 @@ from PIL import Image
 
 from dreamer.bounds import bounded, whole
 from dreamer.cli import check_output, refusing_bad_input, run, script_options, training_config
-from dreamer.config import Config, register
+from dreamer.compose import register
+from dreamer.config import Config
 from dreamer.data.storage import columns_of, nbytes_of
 from dreamer.envs.checker.examine import build, examine
 from dreamer.envs.checker.table import aligned, describe, sheet_of, summary

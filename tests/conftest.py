@@ -10,7 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from dreamer.config import Config, parse, register
+from dreamer.compose import parse, register
+from dreamer.config import Config
 
 CONF = Path(__file__).parents[1] / "conf"
 

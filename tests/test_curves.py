@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamer.config import parse
+from dreamer.compose import parse
 from dreamer.curves import bootstrap_iqm, group_by_experiment, iqm, read_curve, read_published, summarize
 
 

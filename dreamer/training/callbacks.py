@@ -16,7 +16,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from dreamer.agent import Agent
-from dreamer.config import Config, to_dict
+from dreamer.compose import to_dict
+from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.spec import Env

@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from dreamer.agent import Agent
-from dreamer.config import Config, from_dict, to_dict
+from dreamer.compose import from_dict, to_dict
+from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.identity import differences, digest
 from dreamer.training import policy_file

@@ -16,7 +16,8 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch._dynamo.exc import TorchDynamoException
 
 from dreamer.agent import Agent
-from dreamer.config import Config, check_picture_networks
+from dreamer.checks import check_picture_networks
+from dreamer.config import Config
 from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay

@@ -17,7 +17,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from tqdm import tqdm
 
-from dreamer.config import Config, flat, to_dict
+from dreamer.compose import flat, to_dict
+from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.training.device import synchronize
 from dreamer.training.report import Share, Speed, duration, hours_left

@@ -3,7 +3,8 @@
 import pytest
 from hydra.errors import HydraException
 
-from dreamer.config import Config, from_dict, parse, to_dict
+from dreamer.compose import from_dict, parse, to_dict
+from dreamer.config import Config
 from dreamer.typos import describe
 
 OUT_OF_RANGE = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dreamer.config import from_dict, parse, to_dict
+from dreamer.compose import from_dict, parse, to_dict
 from dreamer.identity import differences, digest
 
 SAME = [

@@ -15,7 +15,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from dreamer.bounds import leaves
-from dreamer.config import Config, flat, register
+from dreamer.compose import flat, register
+from dreamer.config import Config
 from dreamer.identity import MAY_CHANGE
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from dreamer.config import SUITES, EnvConfig, parse
+from dreamer.compose import parse
+from dreamer.config import SUITES, EnvConfig
 from dreamer.envs import dmc
 from dreamer.envs.make import MAKERS, check_env, make_env
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from dreamer.config import from_dict
+from dreamer.compose import from_dict
 from dreamer.envs.rendering import probe_renderers
 from dreamer.training.run import prepare
 
