@@ -26,6 +26,7 @@ def check_suite(env: EnvConfig) -> None:
 
 
 def check_network(config: Config) -> None:
+    """Whether widths fit their blocks and limits their counterparts, and pictures of `env.size` the networks."""
     model = config.model
     rssm, actor, norm = model.rssm, model.actor, model.return_norm
     if rssm.deter % rssm.blocks:
@@ -70,6 +71,7 @@ def check_picture_networks(model: ModelConfig, name: str, *sizes: int) -> None:
 
 
 def check_lengths(config: Config) -> None:
+    """Whether imagination fits the sequences of a batch, and a batch fits replay."""
     last = config.model.imagination.last
     if last > config.batch_length:
         raise ValueError(f"model.imagination.last={last} must be at most batch_length={config.batch_length}; 0: all.")
