@@ -17,7 +17,7 @@ from dreamer.bounds import bounded, whole
 from dreamer.cli import check_output, refusing_bad_input, run, script_options, training_config
 from dreamer.compose import register
 from dreamer.config import Config
-from dreamer.data.storage import columns_of, nbytes_of
+from dreamer.data.storage import columns_of, gigabytes, nbytes_of
 from dreamer.envs.checker.examine import build, examine
 from dreamer.envs.checker.table import aligned, describe, sheet_of, summary
 from dreamer.envs.spec import Env
@@ -71,7 +71,7 @@ def describe_replay(config: Config, env: Env) -> str:
     """What the rows of this environment take, with the latents of the chosen model."""
     columns = columns_of(env.obs_space, env.action_space, config.model.rssm.deter, config.model.rssm.stoch)
     capacity = int(config.replay.capacity)
-    size = f"{nbytes_of(columns, 1):,} bytes a step, {nbytes_of(columns, capacity) / 1e9:.2f} GB in all"
+    size = f"{nbytes_of(columns, 1):,} bytes a step, {gigabytes(nbytes_of(columns, capacity))} in all"
     return f"{size} with replay.capacity={capacity} and model={config.model.name}"
 
 

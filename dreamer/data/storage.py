@@ -69,8 +69,8 @@ def choose_storage(storage: str, columns: Mapping[str, Column], capacity: int, d
         return storage
     largest = room // nbytes_of(columns, 1)
     raise ValueError(
-        f"replay.capacity={capacity} needs {_gigabytes(need)} with replay.storage={storage}, but "
-        f"{_gigabytes(memory)} of memory and {_gigabytes(disk)} of disk are available; "
+        f"replay.capacity={capacity} needs {gigabytes(need)} with replay.storage={storage}, but "
+        f"{gigabytes(memory)} of memory and {gigabytes(disk)} of disk are available; "
         f"the largest that fits is replay.capacity={largest}."
     )
 
@@ -103,8 +103,8 @@ def _bytes_on_disk(file: Path) -> int:
     )  # sparse files take less than their size
 
 
-def _gigabytes(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.2f} GB"
+def gigabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
 
 
 class ColumnFiles:

@@ -19,7 +19,7 @@ class Standardize(nn.Module):
     mean and std are those of the rows that `fit` saw, and nothing changes before it is called. With `is_on` false there
     is nothing to fit and nothing in a checkpoint.
     Differs from the paper, which leaves scales to symlog: entries that vary little then count next to nothing in the
-    reconstruction loss, and a latent leaves out what costs more nats than it saves.
+    encoder's input and in the reconstruction loss, and a latent leaves out what costs more nats than it saves.
     """
 
     mean: Tensor  # float32 [n], all keys one after another

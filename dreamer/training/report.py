@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.config import Config
+from dreamer.data.storage import gigabytes
 from dreamer.training.compiling import uses_graphs
 from dreamer.types import Space
 
@@ -140,10 +141,6 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
             f"replay       {config.replay.capacity:,} policy steps = {gigabytes(replay_bytes)} when full, {where}",
         ]
     )
-
-
-def gigabytes(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
 
 
 def describe_observation(obs_space: dict[str, Space]) -> str:
