@@ -246,7 +246,7 @@ class TrainerConfig:
 
 @dataclass
 class ReplayConfig:
-    capacity: int | float = bounded(250_000, low=1, is_whole=True)  # rows, one a policy step and one a reset; each environment has its share
+    capacity: int | float = bounded(250_000, low=1, is_whole=True)  # rows of all environments
     storage: str = one_of("auto", "ram", "disk")
     online: bool = True  # train on every fresh sequence once, as soon as it is complete
 
