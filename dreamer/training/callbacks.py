@@ -217,7 +217,7 @@ class GracefulStop(Callback):
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = number
-        line = f"\n{signal.Signals(number).name}: saving and stopping (again to stop at once).\n"
+        line = f"\n{signal.Signals(number).name}: saving and stopping after this update (again to stop at once).\n"
         os.write(1, line.encode())  # print cannot be entered again where the signal came during one
         self.dataset.stop()
 

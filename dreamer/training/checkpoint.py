@@ -84,7 +84,9 @@ def locate(checkpoint: str) -> Path:
     if path.is_dir():
         file = path / CHECKPOINT_FILE
         if not file.is_file():
-            raise ValueError(f"checkpoint={checkpoint} holds no {CHECKPOINT_FILE}; the run has not saved one yet.")
+            raise ValueError(
+                f"checkpoint={checkpoint} holds no {CHECKPOINT_FILE}: no run directory, or none saved yet."
+            )
         return file
     if not path.is_file():
         raise ValueError(f"checkpoint={checkpoint} does not exist.")

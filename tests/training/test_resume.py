@@ -234,7 +234,7 @@ def test_signals_save_and_end_a_run_that_then_goes_on(start, wait_until, tmp_pat
         process.send_signal(number)
         out, err = process.communicate(timeout=240)
         assert process.returncode == status, err
-        assert f"{signal.Signals(number).name}: saving and stopping" in out and "Traceback" not in err
+        assert f"{signal.Signals(number).name}: saving and stopping after this update" in out and "Traceback" not in err
         resumed = [line for line in out.splitlines() if line.startswith("resume ")]
         assert [f"at environment step {done:,.0f}, update" in line for line in resumed] == ([True] if done else [])
         done = float(run.checkpoint["dreamer"]["env_steps"])
