@@ -16,7 +16,16 @@ from dreamer.benchmark.timing import Budget, Timing, interleaved, medians, timed
 from dreamer.benchmark.update import random_values, spaces
 from dreamer.config import Config
 from dreamer.data.replay import Replay
-from dreamer.data.storage import DISK_SHARE, OBS_PREFIX, Column, choose_storage, columns_of, free_disk, nbytes_of
+from dreamer.data.storage import (
+    DISK_SHARE,
+    OBS_PREFIX,
+    Column,
+    choose_storage,
+    columns_of,
+    free_disk,
+    gigabytes,
+    nbytes_of,
+)
 
 COLD_BATCHES = 10
 
@@ -48,9 +57,9 @@ def measure_replay(config: Config, ram_steps: int, disk_steps: int, budget: Budg
 def check_disk(config: Config, disk_steps: int) -> None:
     """ValueError where that many steps do not fit beside the system's temporary files."""
     need = nbytes_of(columns_for(config), disk_steps)
-    if need > (room := free_disk(Path(tempfile.gettempdir())) * DISK_SHARE):
+    if need > (room := int(free_disk(Path(tempfile.gettempdir())) * DISK_SHARE)):
         raise ValueError(
-            f"disk_steps={disk_steps} needs {need / 1e9:.1f} GB in {tempfile.gettempdir()}, where {room / 1e9:.1f} GB "
+            f"disk_steps={disk_steps} needs {gigabytes(need)} in {tempfile.gettempdir()}, where {gigabytes(room)} "
             "are free; give fewer, or another directory in the environment variable TMPDIR."
         )
 
