@@ -53,6 +53,8 @@ class EnvConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)  # for whatever makes the environment
     num_envs: int = bounded(1, low=1)
     workers: str = one_of("serial", "process")  # environments step in turn | at once, each in a process of its own
+    on_fault: str = one_of("stop", "truncate")  # what a row that nothing can learn from ends: the run | its episode
+    step_timeout: float = bounded(300.0, above=0)  # seconds that a step or reset may take
 
     @property
     def uses_pixels(self) -> bool:

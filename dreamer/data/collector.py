@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from dreamer.data.replay import Replay
-from dreamer.data.stepper import Episode, Restart, Rows, Stepper
+from dreamer.data.stepper import Episode, Restart, Rows, Stepper, Waiting
 from dreamer.envs.vector import Vector
+from dreamer.errors import RunStopped
 from dreamer.types import Policy
 
 T = TypeVar("T")
@@ -36,15 +37,18 @@ class Collector:
         collect_steps: int,
         seed: int,
         overlap: bool = False,
+        cuts_faults: bool = False,
     ) -> None:
         assert envs.num_envs == replay.num_streams, (envs.num_envs, replay.num_streams)
         self.policy, self.replay, self.collect_steps, self.overlap = policy, replay, collect_steps, overlap
         self.num_envs, self.env_steps_per_action = envs.num_envs, envs.env_steps_per_action
-        self.policy_steps, self.env_steps = 0, 0
-        self._stepper = Stepper(envs, policy, collect_steps, seed)
+        self.policy_steps, self.env_steps, self.num_faults = 0, 0, 0
+        self._stepper = Stepper(envs, policy, collect_steps, seed, cuts_faults)
         self._waiting: list[dict[str, np.ndarray]] = []  # columns of policy steps that are counted, but not stored
         self._episodes: list[Episode] = []
-        self._acting: Future[list[Rows]] | None = None
+        self._acting: Future[RunStopped | None] | None = None
+        self._taken: list[Rows] = []  # of the policy steps that were started; the thread that acts puts them here
+        self._is_finishing, self._is_abandoned = False, False
         self._is_closing = threading.Event()
         self._thread = ThreadPoolExecutor(1, THREAD_NAME, initializer=_use_one_thread) if overlap else None
         torch.get_num_threads()  # settles the number of this thread, before the other sets its own
@@ -61,19 +65,45 @@ class Collector:
         """
         assert self._acting is None, "the steps before are not finished"
         self.policy.refresh()
+        self._taken = []
         self._acting = self._submit(lambda: self._act(steps, max_steps))
 
     def finish(self) -> None:
-        """Wait for the steps that were started, and count them. Raises what an environment or the policy raised."""
+        """Wait for the steps that were started, and count them.
+
+        Raises what an environment or the policy raised. With RunStopped the steps before it are counted all the same.
+        """
         if self._acting is None:
             return
         acting, self._acting = self._acting, None
-        for rows in acting.result():
-            for restart in rows.restarts:
-                self._tell(restart)
-            self.policy_steps, self.env_steps = rows.policy_steps, rows.env_steps
-            self._episodes += rows.episodes
-            self._waiting.append(rows.columns)
+        self._is_finishing = True
+        try:
+            stopped = acting.result()
+        finally:
+            self._is_finishing = False
+        self._count_taken()
+        if stopped is not None:
+            raise stopped
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the run waits for and cannot go on without, where nothing bounds how long that takes; else None."""
+        if self._stepper.envs.answers_in_time or (self.overlap and not self._is_finishing):
+            return None
+        return self._stepper.waiting
+
+    def abandon(self) -> None:
+        """Give up the policy step that is being taken, as another thread than the one that waits for it.
+
+        `waiting.take_over()` comes before, `state_dict` may follow, and nothing else.
+        """
+        self._is_abandoned, self._acting = True, None
+        self._stepper.undo()
+        self._count_taken()
+
+    def stop(self) -> None:
+        """The run is being stopped: steps that were started are finished, without patience for slow environments."""
+        self._stepper.envs.stop()
 
     def store(self) -> None:
         """Put the rows that are counted into replay, in the order in which they came."""
@@ -117,18 +147,28 @@ class Collector:
         """Continue from `state`; the replay must have been restored before."""
         broken = self._submit(lambda: self._stepper.load_state_dict(state["stepper"])).result()
         self.policy_steps, self.env_steps = state["stepper"]["policy_steps"], state["stepper"]["env_steps"]
+        self.num_faults = self._stepper.num_faults
         self._waiting = [dict(columns) for columns in state["waiting"]]
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         for index in broken:
             self._end_episode(index)
             print(f"Environment {index} did not replay its unfinished episode identically: it ends here, truncated.")
 
+    def _count_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        for rows in taken:
+            for restart in rows.restarts:
+                self._tell(restart)
+            self.policy_steps, self.env_steps, self.num_faults = rows.policy_steps, rows.env_steps, rows.num_faults
+            self._episodes += rows.episodes
+            self._waiting.append(rows.columns)
+
     def _tell(self, restart: Restart) -> None:
-        """Of a process that was replaced. What it leaves in replay ends before the row that comes next."""
+        """Of an episode that was cut. What it leaves in replay ends before the row that comes next."""
         if restart.is_cut:
             self._end_episode(restart.index)
         ending = "its episode ends here, truncated." if restart.is_cut else "it was between two episodes."
-        print(f"Environment {restart.index} died ({restart.reason}) and was started again: {ending}", flush=True)
+        print(f"{restart.line}: {ending}", flush=True)
 
     def _end_episode(self, index: int) -> None:
         """Mark the newest row of an environment as the last of its episode."""
@@ -137,16 +177,18 @@ class Collector:
         else:
             self.replay.end_episode(index)
 
-    def _act(self, steps: int, max_steps: int) -> list[Rows]:
-        """The part of a policy step that may run beside an update."""
-        taken: list[Rows] = []
-        while len(taken) < steps and self._stepper.env_steps < max_steps and not self._is_closing.is_set():
-            taken.append(self._stepper.step())
-        return taken
+    def _act(self, steps: int, max_steps: int) -> RunStopped | None:
+        """The part of a policy step that may run beside an update; returns what stopped it before so many steps."""
+        while len(self._taken) < steps and self._stepper.env_steps < max_steps and not self._is_closing.is_set():
+            try:
+                self._taken.append(self._stepper.step())
+            except RunStopped as stopped:
+                return stopped
+        return None
 
     def _submit(self, task: Callable[[], T]) -> Future[T]:
         """`task` in the thread of the environments, or done here and now where there is none."""
-        if self._thread is not None:
+        if self._thread is not None and not self._is_abandoned:
             return self._thread.submit(task)
         done: Future[T] = Future()
         done.set_result(task())

@@ -66,6 +66,11 @@ class ReplayDataset(IterableDataset):
         Policy steps that were started beside an update are finished and counted all the same.
         """
         self._is_stopped = True
+        self.collector.stop()
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._is_stopped
 
     def finish_steps(self) -> None:
         """Wait for the policy steps that were started beside an update; counters and replay include them afterwards.
@@ -74,10 +79,12 @@ class ReplayDataset(IterableDataset):
         """
         if not self.collector.is_acting:
             return
-        self.collector.finish()
-        if self._updates_due < 0:
-            self.collector.store()
-        self._count()
+        try:
+            self.collector.finish()
+        finally:
+            if self._updates_due < 0:
+                self.collector.store()
+            self._count()
 
     def write_back(
         self, row_ids: Int[Tensor, "B 2"], deter: Float[Tensor, "B T D"], stoch: Int[Tensor, "B T S"]
@@ -117,7 +124,8 @@ class ReplayDataset(IterableDataset):
                 self.collector.step(self.max_steps)
                 self._count()
                 continue
-            is_due = self._are_certain(steps)
+            # Where a fault cut the steps before, the batch that they ask for was drawn already.
+            is_due = self._updates_due == 0 and self._are_certain(steps)
             self.collector.start(steps, self.max_steps)
             if is_due:
                 yield self._draw()

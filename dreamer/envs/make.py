@@ -43,7 +43,9 @@ def make_envs(config: EnvConfig) -> Vector:
     """All num_envs environments that `config` names, in this process or each in its own."""
     check_env(config)
     makers = [partial(make_env, config)] * config.num_envs
-    return ProcessVector(makers) if config.workers == "process" else SerialVector([make() for make in makers])
+    if config.workers == "process":
+        return ProcessVector(makers, config.step_timeout)
+    return SerialVector([make() for make in makers])
 
 
 def make_env(config: EnvConfig) -> EpisodeJournal:

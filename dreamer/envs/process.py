@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.resource_tracker import ensure_running
@@ -16,8 +19,9 @@ import numpy as np
 from dreamer.envs.notices import NOTICES
 from dreamer.envs.rendering import known_probe
 from dreamer.envs.shared_images import SharedImages
-from dreamer.envs.vector import Death, Move
-from dreamer.envs.worker import SIGNALS, Built, Failure, serve
+from dreamer.envs.soundness import UnsoundRow
+from dreamer.envs.vector import Answer, Death, Failure, Move
+from dreamer.envs.worker import SIGNALS, Built, LastWords, serve
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import TimeStep
 
@@ -27,6 +31,8 @@ CALM_STEPS = 1000
 """Steps after which a death is not in a row with those before it."""
 SECONDS_TO_LOOK = 1.0  # between two looks whether a silent process lives; most deaths close the connection at once
 SECONDS_TO_END = 5.0  # for closing an environment; what takes longer is killed
+SECONDS_TO_STOP = 5.0  # for a step that is under way when the run is told to stop
+SECONDS_TO_BUILD = 600.0  # an environment, or its unfinished episode anew, where env.step_timeout is not longer
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -36,17 +42,20 @@ class ProcessVector:
 
     They start in parallel, in fresh interpreters: threads and OpenGL bear no fork, and Windows has none. So makers must
     be of a kind that pickle takes. Raises what a maker raised: ValueError with its message, else RuntimeError with its
-    traceback.
+    traceback. An environment that does not answer within `timeout` seconds is killed, which is a death like others.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], EpisodeJournal]]) -> None:
+    answers_in_time = True
+
+    def __init__(self, makers: Sequence[Callable[[], EpisodeJournal]], timeout: float = math.inf) -> None:
         self._workers: list[Worker] = []
+        self._is_stopping = threading.Event()
         # Where nobody calls `close`, the end of this object or of the process does.
         self._finalizer = Finalize(self, _end, args=(self._workers,), exitpriority=1)
         self.num_envs = len(makers)
         try:
             for make in makers:
-                self._workers.append(Worker(make))
+                self._workers.append(Worker(make, timeout, self._is_stopping))
             built = [self._first(index, worker) for index, worker in enumerate(self._workers)]
         except BaseException:
             self.close()
@@ -54,10 +63,20 @@ class ProcessVector:
         self.obs_space, self.action_space = built[0].obs_space, built[0].action_space
         self.env_steps_per_action = built[0].env_steps_per_action
 
-    def step(self, moves: Mapping[int, Move]) -> dict[int, TimeStep | Death]:
+    def stop(self) -> None:
+        """The run is being stopped: do not wait long for environments from here on. A signal handler may call this."""
+        self._is_stopping.set()
+
+    def step(self, moves: Mapping[int, Move]) -> dict[int, Answer]:
         for index, move in moves.items():
             self._workers[index].ask("step" if isinstance(move, np.ndarray) else "reset", move)
         return {index: self._row(index) for index in moves}
+
+    def undo(self, indices: Sequence[int]) -> None:
+        for index in indices:
+            self._workers[index].ask("undo")
+        for index in indices:
+            self._workers[index].answer_or(None)
 
     def state_dict(self) -> list[dict[str, Any] | None]:
         for worker in self._workers:
@@ -82,28 +101,27 @@ class ProcessVector:
                 raise ValueError(death.failure.message) from None
             raise RuntimeError(f"Environment {index} could not be built: {death.report}") from None
 
-    def _row(self, index: int) -> TimeStep | Death:
+    def _row(self, index: int) -> Answer:
         try:
             return self._workers[index].row()
         except WorkerDied as death:
-            self._replace(index, death)
-            return Death(death.reason)
+            return self._replace(index, death)
 
-    def _replace(self, index: int, death: WorkerDied) -> None:
-        """Another process for environment `index`. RuntimeError, and what it raised, if that keeps dying."""
+    def _replace(self, index: int, death: WorkerDied) -> Death | Failure:
+        """Another process for environment `index`; Failure, with what the last one raised, if that keeps dying."""
+        reason = death.reason
         worker = self._workers[index]
         while True:
             worker.num_deaths = 1 if worker.num_calm >= CALM_STEPS else worker.num_deaths + 1
             worker.num_calm = 0
             if worker.num_deaths > MOST_DEATHS:
-                raise RuntimeError(
-                    f"Environment {index} died {worker.num_deaths} times, with fewer than {CALM_STEPS} steps between: "
-                    f"{death.report}"
-                ) from None
+                return Failure(
+                    f"It died {worker.num_deaths} times, with fewer than {CALM_STEPS} steps between: {death.report}"
+                )
             try:
                 worker.start()
                 worker.begin()
-                return
+                return Death(reason)
             except WorkerDied as another:
                 death = another
 
@@ -111,15 +129,17 @@ class ProcessVector:
 class WorkerDied(Exception):
     """A process ended without being told to; `failure` is what it could still say."""
 
-    def __init__(self, exit_code: int | None, failure: Failure | None) -> None:
-        super().__init__(exit_code, failure)
-        self.exit_code, self.failure = exit_code, failure
+    def __init__(self, exit_code: int | None, failure: LastWords | None, waited: float | None = None) -> None:
+        super().__init__(exit_code, failure, waited)
+        self.exit_code, self.failure, self.waited = exit_code, failure, waited
 
     @property
     def reason(self) -> str:
         """In a line."""
         if self.failure:
             return f"{self.failure.name}: {self.failure.message}".splitlines()[0]
+        if self.waited is not None:
+            return f"no answer for {self.waited:.3g} seconds, so it was killed"
         if self.exit_code is not None and self.exit_code < 0:
             return f"killed by signal {-self.exit_code}, {signal.strsignal(-self.exit_code)}"
         return f"exit status {self.exit_code}"
@@ -133,9 +153,9 @@ class WorkerDied(Exception):
 class Worker:
     """The process of one environment, from outside. One request at a time: `ask`, then the answer."""
 
-    def __init__(self, make: Callable[[], EpisodeJournal]) -> None:
+    def __init__(self, make: Callable[[], EpisodeJournal], timeout: float, is_stopping: threading.Event) -> None:
         self.num_deaths, self.num_calm = 0, 0
-        self._make = make
+        self._make, self._timeout, self._is_stopping = make, timeout, is_stopping
         self._images: SharedImages | None = None
         self._death: WorkerDied | None = None
         self.start()
@@ -152,7 +172,7 @@ class Worker:
 
     def begin(self) -> Built:
         """Wait until the environment is built."""
-        built: Built = self._answer()
+        built: Built = self._answer(max(self._timeout, SECONDS_TO_BUILD))
         for line in built.notices:
             NOTICES.say_once(line)
         if self._images is None:
@@ -166,9 +186,11 @@ class Worker:
         with suppress(OSError):  # of a process that has died: who waits for the answer hears of it
             self._connection.send((name, *arguments))
 
-    def row(self) -> TimeStep:
+    def row(self) -> TimeStep | UnsoundRow:
         """The answer to reset or step."""
-        row: TimeStep = self._answer()
+        row: TimeStep | UnsoundRow = self._answer(self._timeout, SECONDS_TO_STOP)
+        if isinstance(row, UnsoundRow):
+            return row
         assert self._images is not None
         self.num_calm += not row.is_first
         obs = {**row.obs, **self._images.read()}
@@ -177,7 +199,7 @@ class Worker:
     def answer_or(self, default: Any) -> Any:
         """The answer, or `default` of a process that has died; the next `row` hears of it again."""
         try:
-            return self._answer()
+            return self._answer(max(self._timeout, SECONDS_TO_BUILD))
         except WorkerDied:
             return default
 
@@ -196,24 +218,32 @@ class Worker:
         if self._images is not None:
             self._images.close()
 
-    def _answer(self) -> Any:
+    def _answer(self, seconds: float = SECONDS_TO_BUILD, when_stopping: float = math.inf) -> Any:
+        """Wait `seconds` for it, or `when_stopping` from when the run is being stopped; a process that is late dies."""
         if self._death is not None:
             raise self._death
+        began = time.monotonic()
+        deadline = began + seconds
         try:
-            while not self._connection.poll(SECONDS_TO_LOOK):
+            while not self._connection.poll(min(SECONDS_TO_LOOK, max(0.0, deadline - time.monotonic()))):
                 if not self._process.is_alive() and not self._connection.poll():
                     raise EOFError  # what the environment has started itself may still hold the other end
+                if self._is_stopping.is_set():
+                    deadline, when_stopping = min(deadline, time.monotonic() + when_stopping), math.inf
+                if time.monotonic() >= deadline:
+                    self._process.kill()
+                    self._die(None, time.monotonic() - began)
             answer = self._connection.recv()
         except (EOFError, OSError):
             self._die(None)
-        if isinstance(answer, Failure):
+        if isinstance(answer, LastWords):
             self._die(answer)
         return answer
 
-    def _die(self, failure: Failure | None) -> NoReturn:
+    def _die(self, failure: LastWords | None, waited: float | None = None) -> NoReturn:
         self.hang_up()
         self.end()
-        self._death = WorkerDied(self._process.exitcode, failure)
+        self._death = WorkerDied(self._process.exitcode, failure, waited)
         raise self._death from None
 
 

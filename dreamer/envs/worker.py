@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,10 +17,13 @@ import numpy as np
 from dreamer.envs import rendering
 from dreamer.envs.notices import NOTICES
 from dreamer.envs.shared_images import SharedImages
+from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import Space, TimeStep
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK") if hasattr(signal, name)
+)
 """Those by which a run is stopped. A terminal or a scheduler sends them to every process; the parent alone answers."""
 
 
@@ -30,7 +36,7 @@ class Built(NamedTuple):
     notices: list[str]
 
 
-class Failure(NamedTuple):
+class LastWords(NamedTuple):
     """The last answer of a worker: what its environment raised, in words, since not every exception can be sent.
 
     is_user_error: whether it is a ValueError, by which the user is told what to mend
@@ -52,11 +58,14 @@ class Answers:
     def share(self, name: str) -> None:
         self.images = SharedImages(self.env.obs_space, name)
 
-    def reset(self, seed: int) -> TimeStep:
-        return self._send(self.env.reset(seed))
+    def reset(self, seed: int) -> TimeStep | UnsoundRow:
+        return self._move(lambda: self.env.reset(seed))
 
-    def step(self, action: np.ndarray) -> TimeStep:
-        return self._send(self.env.step(action))
+    def step(self, action: np.ndarray) -> TimeStep | UnsoundRow:
+        return self._move(lambda: self.env.step(action))
+
+    def undo(self) -> None:
+        self.env.undo()
 
     def state_dict(self) -> dict[str, Any]:
         return self.env.state_dict()
@@ -64,7 +73,11 @@ class Answers:
     def load_state_dict(self, state: dict[str, Any]) -> bool:
         return self.env.load_state_dict(state).is_exact
 
-    def _send(self, row: TimeStep) -> TimeStep:
+    def _move(self, move: Callable[[], TimeStep]) -> TimeStep | UnsoundRow:
+        try:
+            row = move()
+        except UnsoundRow as unsound:
+            return unsound
         return row._replace(obs=self.images.write(row.obs))
 
 
@@ -74,6 +87,7 @@ def serve(connection: Connection, make: Callable[[], EpisodeJournal], probe: ren
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):  # they were held back until here
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     rendering.adopt(probe)
     NOTICES.is_silent = True  # they come with `Built`: the parent says once what all of its environments have to say
     try:
@@ -84,11 +98,19 @@ def serve(connection: Connection, make: Callable[[], EpisodeJournal], probe: ren
             name, *arguments = request
             connection.send(getattr(answers, name)(*arguments))
         env.close()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         with suppress(OSError):
             connection.send(
-                Failure(isinstance(error, ValueError), type(error).__name__, str(error), traceback.format_exc())
+                LastWords(isinstance(error, ValueError), type(error).__name__, str(error), traceback.format_exc())
             )
+
+
+def _end_with_parent() -> None:
+    """End this process once the run is gone, also where the environment never comes back to look for a request."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _next(connection: Connection) -> tuple[Any, ...] | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from dreamer.config import EnvConfig
@@ -21,7 +24,8 @@ from dreamer.envs import process, rendering
 from dreamer.envs.dummy import Counter
 from dreamer.envs.make import make_env, make_envs
 from dreamer.envs.process import ProcessVector
-from dreamer.envs.vector import Death, Move, SerialVector, Vector
+from dreamer.envs.soundness import UnsoundRow
+from dreamer.envs.vector import Death, Failure, Move, SerialVector, Vector
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import TimeStep
 
@@ -102,8 +106,8 @@ def start() -> Iterator[Callable[..., ProcessVector]]:
     """Starts processes for the given makers, and ends them after the test."""
     started: list[ProcessVector] = []
 
-    def start(*makers: Make) -> ProcessVector:
-        started.append(ProcessVector(makers))
+    def start(*makers: Make, timeout: float = math.inf) -> ProcessVector:
+        started.append(ProcessVector(makers, timeout))
         return started[-1]
 
     yield start
@@ -239,9 +243,96 @@ def test_environment_that_always_dies_ends_the_run_with_its_own_traceback(
     rows_of(envs, [[1], [ACTION], [ACTION]])
     assert isinstance(envs.step({0: ACTION})[0], Death)
     rows_of(envs, [[1], [ACTION], [ACTION]])
-    with pytest.raises(RuntimeError, match="Environment 0 died 2 times, with fewer than 1000 steps between") as caught:
-        envs.step({0: ACTION})
-    assert "test_process.py" in str(caught.value) and "RuntimeError: it fell over\nand out" in str(caught.value)
+    failure = envs.step({0: ACTION})[0]
+    assert isinstance(failure, Failure)
+    assert failure.report.startswith("It died 2 times, with fewer than 1000 steps between: in its process")
+    assert "test_process.py" in failure.report and "RuntimeError: it fell over\nand out" in failure.report
+
+
+class Hangs(Counter):
+    """Never answers the third step, or with the fault `nan` gives a reward that is no number."""
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__("both")
+        self.fault = fault
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        if self._index == 2 and self.fault == "nan":
+            return super().step(action)._replace(reward=float("nan"))
+        while self._index == 2:
+            time.sleep(0.05)
+        return super().step(action)
+
+
+def hanging(fault: str = "") -> EpisodeJournal:
+    return EpisodeJournal(Hangs(fault))
+
+
+def test_environment_that_does_not_answer_is_killed_and_another_goes_on(start: Callable[..., ProcessVector]) -> None:
+    envs = start(hanging, counting, timeout=1.5)
+    rows_of(envs, [[1, 1], [ACTION, ACTION], [ACTION, ACTION]])
+    rows = envs.step({0: ACTION, 1: ACTION})
+    assert isinstance(rows[0], Death) and isinstance(rows[1], TimeStep) and rows[1].reward == 3
+    assert rows[0].reason.startswith("no answer for 1.5") and rows[0].reason.endswith("seconds, so it was killed")
+    assert rows_of(envs, [[1]])[0][0].is_first
+
+
+def test_a_run_that_stops_does_not_wait_for_env_step_timeout(
+    start: Callable[..., ProcessVector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "SECONDS_TO_STOP", 0.5)
+    envs = start(hanging, timeout=1000.0)
+    rows_of(envs, [[1], [ACTION], [ACTION]])
+    threading.Timer(0.2, envs.stop).start()
+    assert isinstance(envs.step({0: ACTION})[0], Death)
+
+
+def test_an_unsound_row_comes_through_the_pipe_and_can_be_taken_back(start: Callable[..., ProcessVector]) -> None:
+    envs = start(partial(hanging, "nan"), counting)
+    rows_of(envs, [[1, 2], [ACTION, ACTION], [ACTION, ACTION]])
+    before = envs.state_dict()
+    answers = envs.step({0: ACTION, 1: ACTION})
+    assert isinstance(answers[0], UnsoundRow) and (answers[0].key, answers[0].row) == ("reward", 3)
+    assert isinstance(answers[1], TimeStep)
+    envs.undo([1])
+    for was, is_now in zip(before, envs.state_dict(), strict=True):
+        assert was is not None and is_now is not None
+        assert (was["seed"], was["return"], len(was["actions"])) == (1 + before.index(was), 3.0, 2)
+        np.testing.assert_array_equal(was["actions"], is_now["actions"])
+        assert is_now["return"] == was["return"] and is_now["simulator"] is None
+
+
+def test_processes_end_with_the_run_also_where_an_environment_hangs(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANED], stdout=subprocess.PIPE, text=True, env=environment)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    time.sleep(0.5)  # in which it comes to its hanging step
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it lives on without its parent"
+        time.sleep(0.05)
+
+
+ORPHANED = """
+import math, threading
+import numpy as np
+from dreamer.envs.process import Worker
+from test_process import hanging
+
+worker = Worker(hanging, math.inf, threading.Event())
+worker.begin()
+worker.ask("reset", 1)
+worker.row()
+for _ in range(2):
+    worker.ask("step", np.zeros(2, np.float32))
+    worker.row()
+worker.ask("step", np.zeros(2, np.float32))
+print(worker._process.pid, flush=True)
+worker.row()
+"""
 
 
 def test_deaths_far_apart_do_not_end_the_run(
@@ -285,13 +376,14 @@ def test_process_loads_no_torch_computes_alone_and_leaves_signals_to_its_parent(
 
 
 STARTED = """
-import os, signal
+import math, os, signal, threading
 from functools import partial
 from dreamer.config import EnvConfig
 from dreamer.envs.make import make_env
 from dreamer.envs.process import Worker
 
-worker = Worker(partial(make_env, EnvConfig(suite="dummy", name="dummy_counter", obs="proprio")))
+make = partial(make_env, EnvConfig(suite="dummy", name="dummy_counter", obs="proprio"))
+worker = Worker(make, math.inf, threading.Event())
 for number in (signal.SIGINT, signal.SIGTERM):
     os.kill(worker._process.pid, number)
 print(*worker.begin().obs_space)
