@@ -23,6 +23,7 @@ from yaml import MarkedYAMLError
 from dreamer.bounds import check_bounds
 from dreamer.compose import parse
 from dreamer.config import Config
+from dreamer.errors import RunStopped
 from dreamer.typos import NAMELESS_OPTION, describe
 
 T = TypeVar("T")
@@ -47,6 +48,8 @@ def run(main: Callable[[], Any], schema: type = Config) -> None:
         main()
     except Refusal as error:
         _exit(str(error))
+    except RunStopped as error:
+        _exit(str(error), status=1)
     except KeyboardInterrupt:
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
@@ -120,12 +123,12 @@ class KeepError(Callback):
         if job_return.status != JobStatus.FAILED or config.hydra.mode != RunMode.MULTIRUN:
             return
         error = job_return._return_value  # the public property raises it
-        text = str(error) if isinstance(error, Refusal) else "".join(traceback.format_exception(error))
+        text = str(error) if isinstance(error, Refusal | RunStopped) else "".join(traceback.format_exception(error))
         path = Path(config.hydra.runtime.output_dir) / "error.txt"
         path.write_text(text.rstrip() + "\n", encoding="utf-8")
         print(f"job {config.hydra.job.num} failed, see {path}", file=sys.stderr, flush=True)
 
 
-def _exit(message: str) -> NoReturn:
+def _exit(message: str, status: int = 2) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    sys.exit(status)

@@ -18,11 +18,11 @@ from lightning.pytorch.callbacks import Callback
 from dreamer.benchmark.timing import in_fresh_process
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
-from dreamer.training.callbacks import GracefulStop
 from dreamer.training.compiling import choose_compile, uses_graphs
 from dreamer.training.device import synchronize
 from dreamer.training.run import Training, prepare
 from dreamer.training.run_log import RunLog
+from dreamer.training.stopping import GracefulStop
 
 WARM_UP = 5  # updates, or two where they are slow; the first compiles, the fourth records a CUDA graph
 WARM_UP_SHARE = 0.5  # of the time to measure, from which on they are

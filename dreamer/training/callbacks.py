@@ -1,9 +1,7 @@
-"""What happens around the updates: latents back to replay, evaluation, videos, checkpoints, stopping."""
+"""What happens around the updates: latents back to replay, evaluation, videos, checkpoints."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +19,16 @@ from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.spec import Env
+from dreamer.envs.vector import raising_in_words
+from dreamer.errors import RunStopped
 from dreamer.identity import digest
 from dreamer.training import generators
 from dreamer.training.checkpoint import save_checkpoint
 from dreamer.training.dreams import CONTEXT, dream_films
-from dreamer.training.evaluation import evaluate, model_losses
+from dreamer.training.evaluation import Watched, evaluate, model_losses
 from dreamer.training.report import write_gif
 from dreamer.training.run_log import Every, RunLog, check_finite
+from dreamer.training.stopping import GracefulStop
 from dreamer.types import Batch
 
 
@@ -76,12 +77,22 @@ class Pictures:
 
 
 class Evaluate(Callback):
-    """Every `eval_every` environment steps and at the end: episodes with seeds of their own, in an own environment."""
+    """Every `eval_every` environment steps and at the end: episodes with seeds of their own, in an own environment.
+
+    One that a signal cuts short is made up for when the run goes on.
+    """
 
     def __init__(
-        self, config: Config, dataset: ReplayDataset, agent: Agent, make_env: Callable[[], Env], run_log: RunLog
+        self,
+        config: Config,
+        dataset: ReplayDataset,
+        agent: Agent,
+        make_env: Callable[[], Env],
+        run_log: RunLog,
+        stop: GracefulStop,
     ) -> None:
         self.config, self.dataset, self.agent, self.make_env, self.run_log = config, dataset, agent, make_env, run_log
+        self.stop = stop
         self.due = Every(int(config.trainer.eval_every))
         self.pictures = Pictures(run_log.run_dir)
         self.env: Env | None = None
@@ -95,27 +106,36 @@ class Evaluate(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.due(self.dataset.collector.env_steps):
-            self.run(trainer)
+        before = self.due.last
+        if self.due(self.dataset.collector.env_steps) and not self.run(trainer):
+            self.due.last = before
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         env_steps = self.dataset.collector.env_steps
         is_finished = env_steps >= self.config.trainer.max_steps
         if self.due.interval and is_finished and self.due.last != env_steps and trainer.global_step:
             save_checkpoint(trainer, self.run_log.run_dir)  # an hour of training is worth more than its evaluation
-            self.run(trainer)
-            self.due.last = env_steps  # the next checkpoint says that this one is done
+            if self.run(trainer):
+                self.due.last = env_steps  # the next checkpoint says that this one is done
         if self.env is not None:
             self.env.close()
             self.env = None
 
-    def run(self, trainer: L.Trainer) -> None:
+    def run(self, trainer: L.Trainer) -> bool:
+        """Whether it came to its end."""
         if self.env is None:
             self.env = self.make_env()
         env_steps = self.dataset.collector.env_steps
         agent, seed = self.agent, self.config.seed
         episodes, length = self.config.trainer.eval_episodes, self.config.trainer.eval_length
-        result = evaluate(agent, self.env, episodes, seed, length, record=True, keep_rows=True)
+        env = Watched(self.env, self.stop.evaluating)
+        with raising_in_words("The environment of the evaluation"):
+            result = evaluate(
+                agent, env, episodes, seed, length, record=True, keep_rows=True,
+                is_stopped=lambda: self.dataset.is_stopped, cuts_faults=self.config.env.on_fault == "truncate",
+            )  # fmt: skip
+        if self.dataset.is_stopped:
+            return False
         losses = model_losses(agent, result.sequences, seed)
         metrics = {"eval/return_mean": result.mean, "eval/return_std": result.std}
         self.run_log.log_metrics({**metrics, **{f"eval_loss/{name}": loss for name, loss in losses.items()}}, env_steps)
@@ -128,6 +148,7 @@ class Evaluate(Callback):
             stride = -(-len(result.frames) // 250)  # at most 250 frames, enough to see how it moves
             self.pictures.add(trainer, "eval/episode", result.frames[::stride], env_steps)
         self.run_log.speed.forget()
+        return True
 
 
 class OpenLoopVideo(Callback):
@@ -162,10 +183,15 @@ class OpenLoopVideo(Callback):
 
 
 class Checkpoints(Callback):
-    """Writes a checkpoint every few minutes and at the end, with everything that an exact resume needs."""
+    """Writes a checkpoint every few minutes and at the end, with everything that an exact resume needs.
 
-    def __init__(self, config: Config, dataset: ReplayDataset, run_dir: Path, device: torch.device) -> None:
-        self.config, self.dataset, self.run_dir, self.device = config, dataset, run_dir, device
+    Also where something outside of the program ends the run (RunStopped): all is then as before that happened.
+    """
+
+    def __init__(
+        self, config: Config, dataset: ReplayDataset, run_dir: Path, device: torch.device, stop: GracefulStop
+    ) -> None:
+        self.config, self.dataset, self.run_dir, self.device, self.stop = config, dataset, run_dir, device, stop
         self.saved_at = time.monotonic()
         self.random: dict[str, Any] | None = None  # of the checkpoint that the run goes on from
 
@@ -194,39 +220,19 @@ class Checkpoints(Callback):
         if time.monotonic() - self.saved_at >= 60 * self.config.trainer.checkpoint_minutes:
             check_finite(outputs["metrics"], trainer.global_step)
             self.dataset.finish_steps()  # before anything is saved, so that logs and counters agree
-            save_checkpoint(trainer, self.run_dir)
-            self.saved_at = time.monotonic()
+            self.save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.save(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, RunStopped):
+            self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
         save_checkpoint(trainer, self.run_dir)
-
-
-class GracefulStop(Callback):
-    """Ctrl-C and SIGTERM end the run after the update in progress, with a checkpoint; a second one ends it at once."""
-
-    def __init__(self, dataset: ReplayDataset) -> None:
-        self.dataset = dataset
-        self.received: int | None = None
-        self.previous: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.previous[number] = signal.signal(number, self.handle)
-
-    def handle(self, number: int, frame: Any) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-        line = f"\n{signal.Signals(number).name}: saving and stopping after this update (again to stop at once).\n"
-        os.write(1, line.encode())  # print cannot be entered again where the signal came during one
-        self.dataset.stop()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.should_stop = True  # the dataset has ended, and with it the run: without this, Lightning begins anew
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
+        self.saved_at = time.monotonic()
+        self.stop.saved_at = f"the checkpoint of environment step {self.dataset.collector.env_steps:,}"
 
 
 class Profile(Callback):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -12,7 +12,9 @@ from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 
 from dreamer.agent import Agent
+from dreamer.data.stepper import Waiting
 from dreamer.envs.seeding import EVALUATION_STREAM, episode_seed
+from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.spec import Env
 from dreamer.training import generators
 from dreamer.types import Batch, TimeStep
@@ -50,20 +52,55 @@ class Evaluation(NamedTuple):
         return float(np.std(self.returns))
 
 
+class Watched:
+    """An environment of which `waiting` says, to another thread, how long it takes to answer."""
+
+    def __init__(self, env: Env, waiting: Waiting) -> None:
+        self.env, self.waiting = env, waiting
+        self.obs_space, self.action_space = env.obs_space, env.action_space
+        self.env_steps_per_action = env.env_steps_per_action
+
+    def reset(self, seed: int) -> TimeStep:
+        with self.waiting:
+            return self.env.reset(seed)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        with self.waiting:
+            return self.env.step(action)
+
+    def frame(self) -> np.ndarray | None:
+        with self.waiting:
+            return self.env.frame()
+
+    def close(self) -> None:
+        self.env.close()
+
+
 def evaluate(
-    agent: Agent, env: Env, episodes: int, seed: int, max_length: int, record: bool = False, keep_rows: bool = False
+    agent: Agent,
+    env: Env,
+    episodes: int,
+    seed: int,
+    max_length: int,
+    record: bool = False,
+    keep_rows: bool = False,
+    is_stopped: Callable[[], bool] = lambda: False,
+    cuts_faults: bool = False,
 ) -> Evaluation:
     """Run `episodes` episodes with sampled actions: whole ones, unless one takes more than `max_length` policy steps.
 
     Episode i starts from a seed that `seed` and i determine and that training never uses. Draws come from a generator
-    of its own, so an evaluation in between changes nothing of the training that goes on after it.
+    of its own, so an evaluation in between changes nothing of the training that goes on after it. It is left early,
+    with what there is, once `is_stopped` says so. An UnsoundRow is raised, or with `cuts_faults` ends its episode.
     """
     result = Evaluation([], [], [], [])
     with generators.forked(seed, agent.device):
         for index in range(episodes):
             ret, length, kept = 0.0, 0, []
-            steps = episode(agent, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index)
+            steps = episode(agent, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index, cuts_faults)
             for step in islice(steps, max_length + 1):
+                if is_stopped():
+                    return result
                 ret, length = ret + step.row.reward, length + 1
                 if step.frame is not None and length <= MAX_FRAMES:
                     result.frames.append(step.frame)
@@ -76,7 +113,7 @@ def evaluate(
     return result
 
 
-def episode(agent: Agent, env: Env, seed: int, record: bool) -> Iterator[Step]:
+def episode(agent: Agent, env: Env, seed: int, record: bool, cuts_faults: bool = False) -> Iterator[Step]:
     """One episode, row by row, with pictures if `record`."""
     space = env.action_space
     latent, action = agent.initial(1), np.zeros((1, *space.shape), space.dtype)
@@ -87,7 +124,12 @@ def episode(agent: Agent, env: Env, seed: int, record: bool) -> Iterator[Step]:
             return
         obs = {key: np.asarray(value)[None] for key, value in row.obs.items()}
         action, latent = agent.act(obs, latent, action, np.array([row.is_first]))
-        row = env.step(action[0])
+        try:
+            row = env.step(action[0])
+        except UnsoundRow:
+            if cuts_faults:
+                return
+            raise
 
 
 def sequence(agent: Agent, steps: list[Step]) -> Batch:

@@ -24,6 +24,7 @@ from dreamer.data.replay import Replay
 from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
+from dreamer.errors import RunStopped
 from dreamer.training import callbacks, checkpoint
 from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
 from dreamer.training.device import choose_device, choose_precision
@@ -32,6 +33,7 @@ from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
 from dreamer.training.report import describe_run
 from dreamer.training.run_log import RunLog
+from dreamer.training.stopping import GracefulStop
 from dreamer.training.threads import choose_threads, use_threads
 from dreamer.types import Space
 
@@ -49,11 +51,14 @@ class Training:
     compile: bool
 
     def fit(self) -> None:
-        """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it."""
+        """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it.
+
+        RunStopped where an environment ends it; the run is saved as of before that.
+        """
         run_dir, config = self.run_dir, self.config
         run_dir.mkdir(parents=True, exist_ok=True)
         checkpoint.save_config(config, run_dir)
-        stop = callbacks.GracefulStop(self.dataset)
+        stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout)
         log = RunLog(config, self.dataset, run_dir)
         trainer = L.Trainer(
             accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
@@ -76,11 +81,17 @@ class Training:
             record_graphs(module)
         try:
             trainer.fit(module, batches, ckpt_path=self.resume, weights_only=True)
+        except RunStopped as stopped:
+            raise RunStopped(
+                f"{stopped}\nThe run is saved as of before that, at environment step {log.env_steps:,}. To go on: the "
+                f"same command with run_dir={run_dir}"
+            ) from stopped
         except TorchDynamoException:
             if stop.received is None:
                 raise
             print("Stopped while compiling: what came after the last checkpoint, if there is one, will be done again.")
         finally:
+            stop.restore()
             self.dataset.collector.close()
         if stop.received is not None:
             print(f"Stopped at environment step {log.env_steps:,}. To go on: the same command with run_dir={run_dir}")
@@ -94,19 +105,19 @@ class Training:
         purge = self.dataset.collector.env_steps + 1 if self.resume else 0
         return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
 
-    def build_callbacks(self, log: RunLog, stop: callbacks.GracefulStop) -> list[Callback]:
+    def build_callbacks(self, log: RunLog, stop: GracefulStop) -> list[Callback]:
         """In the order in which they act after an update; the checkpoint when the others are done."""
         config, dataset, run_dir = self.config, self.dataset, self.run_dir
         parts: list[Callback] = [
             callbacks.FitStandardize(dataset, self.agent),
             log,  # before the others, since it measures how long the update itself took
             callbacks.LatentWriteBack(dataset),
-            callbacks.Evaluate(config, dataset, self.agent, lambda: make_env(config.env), log),
+            callbacks.Evaluate(config, dataset, self.agent, lambda: make_env(config.env), log, stop),
             callbacks.OpenLoopVideo(config, dataset, self.agent, run_dir),
         ]
         if config.trainer.profile:
             parts.append(callbacks.Profile(run_dir))
-        return [*parts, callbacks.Checkpoints(config, dataset, run_dir, self.device), stop]
+        return [*parts, callbacks.Checkpoints(config, dataset, run_dir, self.device, stop), stop]
 
 
 def prepare(config: Config) -> Training:
@@ -135,7 +146,10 @@ def prepare(config: Config) -> Training:
         columns, capacity, config.batch_length + 1, envs.num_envs, storage, directory, config.seed, config.replay.online
     )
     player = Player(agent, config.seed, own_weights=overlap)
-    collector = Collector(envs, player, replay, int(config.trainer.collect_steps), config.seed, overlap)
+    collector = Collector(
+        envs, player, replay, int(config.trainer.collect_steps), config.seed, overlap,
+        cuts_faults=config.env.on_fault == "truncate",
+    )  # fmt: skip
     trainer, rows = config.trainer, config.batch_size * config.batch_length
     schedule = TrainRatio(trainer.train_ratio, rows, trainer.first_ratio, int(trainer.early_steps))
     dataset = ReplayDataset(collector, replay, config.batch_size, schedule, int(trainer.max_steps))

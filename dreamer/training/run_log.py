@@ -124,6 +124,7 @@ class RunLog(Callback):
         values["replay/size"] = float(self.dataset.replay.num_rows)
         values["replay/ratio"] = self.updates * batch / max(collector.policy_steps - collector.collect_steps, 1)
         values["train/updates"] = float(self.updates)
+        values["env/faults"] = float(collector.num_faults)
         values["time/wall_hours"] = self.seconds / 3600
         values["time/update_share"] = self.speed.update_share = self.update_share.take()
         if self.speed.env_steps > 0:

@@ -1,0 +1,138 @@
+"""How a run ends before its time: signals, and an environment that never answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from dreamer.data.dataset import ReplayDataset
+from dreamer.data.stepper import Waiting
+from dreamer.training.checkpoint import save_checkpoint
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK") if hasattr(signal, name)
+)
+"""Ctrl-C, and what terminals and schedulers send (SLURM warns by SIGUSR1 before its time is over)."""
+PATIENCE = 5.0  # seconds that a step under way may take once a signal has come
+LOOK = 0.25  # seconds between two looks at an environment
+
+
+class GracefulStop(Callback):
+    """A signal of SIGNALS ends the run after the update in progress, with a checkpoint; a second one ends it at once.
+
+    Beside the run a thread looks at environments of its own process, which nothing can interrupt: it says when one has
+    not answered for env.step_timeout, and after a signal it saves the run and ends the process in its stead. It hears
+    of signals by itself, since Python's handlers do not run while the main thread is inside such an environment.
+    """
+
+    def __init__(self, dataset: ReplayDataset, run_dir: Path, step_timeout: float) -> None:
+        self.dataset, self.run_dir, self.step_timeout = dataset, run_dir, step_timeout
+        self.received: int | None = None
+        self.saved_at = ""  # of the last checkpoint, for whom a second signal loses what came after it
+        self.evaluating = Waiting()  # for the environment of evaluations
+        self.previous: dict[int, Any] = {}
+        self.ended = threading.Event()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                self.previous[number] = signal.signal(number, self.handle)
+        self.ended.clear()
+        self.heard, ear = socket.socketpair()
+        ear.setblocking(False)
+        self.heard.settimeout(LOOK)
+        self.ear, self.previous_ear = ear, signal.set_wakeup_fd(ear.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self.watch, args=(trainer,), name="watch", daemon=True).start()
+
+    def handle(self, number: int, frame: Any) -> None:
+        if self.received is not None:
+            self.end_at_once(number)
+        self.begin_to_stop(number)
+
+    def begin_to_stop(self, number: int) -> None:
+        self.received = number
+        _write(f"\n{signal.Signals(number).name}: saving and stopping after this update (again to stop at once).\n")
+        self.dataset.stop()
+
+    def end_at_once(self, number: int) -> None:
+        since = self.saved_at or "no checkpoint was written yet: all of this run"
+        _write(f"\n{signal.Signals(number).name}: stopping at once. Lost is what came since: {since}.\n")
+        os._exit(128 + number)
+
+    def watch(self, trainer: L.Trainer) -> None:
+        """What the thread does, until the run has ended."""
+        told: Waiting | None = None
+        asked: float | None = None
+        while not self.ended.is_set():
+            number = self.listen()
+            waiting = self.evaluating if self.evaluating.seconds else self.dataset.collector.waiting
+            seconds = waiting.seconds if waiting else 0.0
+            if number is not None and asked is None:
+                asked = time.monotonic()
+                time.sleep(LOOK)  # the handler comes first, if it can
+                if self.received is None and seconds > LOOK:
+                    self.begin_to_stop(number)
+            if seconds < LOOK:
+                told = None
+            elif seconds > self.step_timeout and told is not waiting:
+                told = waiting
+                what = "of the evaluation" if waiting is self.evaluating else "of the run"
+                _write(
+                    f"An environment {what} has not answered for {seconds:.0f} seconds (env.step_timeout). It lives in "
+                    "the process of the run, which can only wait: Ctrl-C or SIGTERM saves and stops, "
+                    "env.workers=process would have it started again.\n"
+                )
+            patience_is_over = asked is not None and time.monotonic() - asked > PATIENCE
+            if patience_is_over and waiting is not None and seconds > PATIENCE and waiting.take_over():
+                self.stop_without(waiting, trainer)
+
+    def listen(self) -> int | None:
+        """The number of a signal that has come by now."""
+        try:
+            heard = self.heard.recv(64)
+        except (TimeoutError, OSError):
+            return None
+        return next((number for number in heard if number in self.previous), None)
+
+    def stop_without(self, waiting: Waiting, trainer: L.Trainer) -> None:
+        """Save the run as of before the step that does not end, and end the process."""
+        assert self.received is not None
+        if waiting is not self.evaluating:
+            self.dataset.collector.abandon()
+        save_checkpoint(trainer, self.run_dir)
+        step = self.dataset.collector.env_steps
+        _write(
+            f"Stopped at environment step {step:,}, without the environment, which did not answer. To go on: the same "
+            f"command with run_dir={self.run_dir}\n"
+        )
+        os._exit(128 + self.received)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = True  # the dataset has ended, and with it the run: without this, Lightning begins anew
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Give signals back to whom they belonged, and end the thread; safe to call again."""
+        if self.ended.is_set() or not self.previous:
+            return
+        self.ended.set()
+        signal.set_wakeup_fd(self.previous_ear)
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        self.previous = {}
+        self.ear.close()
+
+
+def _write(text: str) -> None:
+    """To standard output, also where a signal came in the middle of a print, or from beside the main thread."""
+    os.write(1, text.encode())
