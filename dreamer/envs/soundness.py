@@ -57,7 +57,8 @@ def fault_of(value: Any, space: Space) -> str | None:
     if space.dtype == "float32" and not np.isfinite(value).all():
         return _first("holds", value, ~np.isfinite(value))
     if space.is_discrete:
-        outside = (np.asarray(value) < 0) | (np.asarray(value) >= np.array(space.classes))
+        choices = np.asarray(value, np.int64)
+        outside = (choices < 0) | (choices >= np.array(space.classes))
         if outside.any():
             return _first("holds the choice", value, outside) + f", of {space.classes} choices"
     return None
