@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from dreamer.cli import job_config, refusing_bad_input, run
+from dreamer.cli import ending_in_words, job_config, refusing_bad_input, run
 from dreamer.compose import parse, register
 
 register()
@@ -16,7 +16,9 @@ def main(cfg: DictConfig) -> None:
         from dreamer.training.run import prepare  # torch takes seconds to import; --help and wrong words need none
 
         training = prepare(config)
-    training.fit()
+        training.claim()
+    with ending_in_words():
+        training.fit()
 
 
 if __name__ == "__main__":

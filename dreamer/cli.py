@@ -48,7 +48,7 @@ def run(main: Callable[[], Any], schema: type = Config) -> None:
         main()
     except Refusal as error:
         _exit(str(error))
-    except RunStopped as error:
+    except RunStopped as error:  # of a multirun, once its other jobs are done
         _exit(str(error), status=1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -72,6 +72,17 @@ def refusing_bad_input() -> Iterator[None]:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise Refusal(message) from error  # the other jobs go on
         _exit(message)
+
+
+@contextmanager
+def ending_in_words() -> Iterator[None]:
+    """Wraps training: where something outside of the program ends it, RunStopped says all there is to say."""
+    try:
+        yield
+    except RunStopped as stopped:
+        if WANTS_TRACEBACK or HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # the other jobs of a multirun go on
+        _exit(str(stopped), status=1)
 
 
 def job_config(cfg: DictConfig) -> DictConfig:

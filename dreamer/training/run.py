@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning as L
@@ -26,8 +26,11 @@ from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.errors import RunStopped
 from dreamer.training import callbacks, checkpoint
+from dreamer.training.checkpoint_file import CheckpointFile
 from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
 from dreamer.training.device import choose_device, choose_precision
+from dreamer.training.disk import full_disk, writing
+from dreamer.training.lock import RunLock
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
@@ -40,7 +43,7 @@ from dreamer.types import Space
 
 @dataclass
 class Training:
-    """A run, ready to start. `resume` is the checkpoint file it goes on from, if any."""
+    """A run, ready to start. `resume` is the checkpoint file it goes on from, if any; `lock` is held until its end."""
 
     config: Config
     run_dir: Path
@@ -49,14 +52,55 @@ class Training:
     device: torch.device
     resume: Path | None
     compile: bool
+    lock: RunLock | None = field(default=None, kw_only=True)
+
+    def claim(self) -> None:
+        """Make run_dir if it is new, and hold it; ValueError where another process was faster."""
+        if self.lock is not None:
+            return
+        with writing(self.run_dir):
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.lock = RunLock(self.run_dir)
+        if checkpoint.is_run(self.run_dir):
+            self.release()
+            raise ValueError(
+                f"run_dir={self.run_dir} was new, and now holds a run of another process. Nothing was changed; "
+                "give the same command again to go on with that one, or choose another run_dir."
+            )
+
+    def release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
 
     def fit(self) -> None:
         """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it.
 
-        RunStopped where an environment ends it; the run is saved as of before that.
+        RunStopped where an environment ends it, and all is saved as of before that; or where the disk is full.
         """
+        try:
+            self.claim()
+            self.train()
+        except RunStopped as stopped:
+            raise RunStopped(
+                f"{stopped}\nThe run is saved as of before that, at environment step "
+                f"{self.dataset.collector.env_steps:,}. To go on: the same command with run_dir={self.run_dir}"
+            ) from stopped
+        except Exception as error:
+            full = full_disk(error)
+            if full is None:
+                raise
+            raise RunStopped(
+                f"the disk is full: {full}; {checkpoint.describe_saved(self.run_dir)}. Free some space and give the "
+                "same command to go on."
+            ) from error
+        finally:
+            self.release()
+
+    def train(self) -> None:
+        """What `fit` does once run_dir is held."""
         run_dir, config = self.run_dir, self.config
-        run_dir.mkdir(parents=True, exist_ok=True)
+        checkpoint.tidy(run_dir, self.resume)
         checkpoint.save_config(config, run_dir)
         stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout)
         log = RunLog(config, self.dataset, run_dir)
@@ -70,7 +114,8 @@ class Training:
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=run_dir,
-            plugins=[LightningEnvironment()],  # under SLURM, Lightning would save and load files of its own
+            # Under SLURM, Lightning would save and load files of its own.
+            plugins=[LightningEnvironment(), CheckpointFile()],
             log_every_n_steps=1,  # RunLog logs in environment steps; Lightning would only warn of short runs
         )
         batches = checkpoint.Batches(self.dataset)
@@ -81,11 +126,6 @@ class Training:
             record_graphs(module)
         try:
             trainer.fit(module, batches, ckpt_path=self.resume, weights_only=True)
-        except RunStopped as stopped:
-            raise RunStopped(
-                f"{stopped}\nThe run is saved as of before that, at environment step {log.env_steps:,}. To go on: the "
-                f"same command with run_dir={run_dir}"
-            ) from stopped
         except TorchDynamoException:
             if stop.received is None:
                 raise
@@ -121,9 +161,27 @@ class Training:
 
 
 def prepare(config: Config) -> Training:
-    """Check what the user asked for, say what will happen, build it. ValueError before any directory exists."""
+    """Check what the user asked for, say what will happen, build it. ValueError before any directory exists.
+
+    A run_dir that is there is held from before it is looked at, by the lock of what is returned.
+    """
     quiet_libraries()
     check_env(config.env)
+    checkpoint.check_run_dir(config)
+    run_dir = Path(config.run_dir)
+    lock = RunLock(run_dir) if run_dir.is_dir() else None
+    try:
+        training = build(config)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    training.lock = lock
+    return training
+
+
+def build(config: Config) -> Training:
+    """All parts of a run, as new or as its checkpoint has them."""
     device = choose_device(config.trainer.device)
     compile = choose_compile(config.trainer.compile, config.num_updates)
     resume = checkpoint.find_resume(config)
@@ -142,6 +200,7 @@ def prepare(config: Config) -> Training:
     agent = build_agent(config, obs_space, action_space)
     if resume:
         checkpoint.load_weights(agent, resume[1], resume[0])
+        checkpoint.check_optimizer_fits(agent, resume[1], resume[0])
     replay = Replay(
         columns, capacity, config.batch_length + 1, envs.num_envs, storage, directory, config.seed, config.replay.online
     )
@@ -161,7 +220,7 @@ def prepare(config: Config) -> Training:
     if resume is None:
         return Training(config, run_dir, agent, dataset, device, None, compile)
     path, state = resume
-    dataset.load_state_dict(state["dreamer"]["dataset"])
+    checkpoint.restore_dataset(dataset, state, path)
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
     print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
     return Training(config, run_dir, agent, dataset, device, path, compile)

@@ -107,7 +107,7 @@ class GracefulStop(Callback):
         assert self.received is not None
         if waiting is not self.evaluating:
             self.dataset.collector.abandon()
-        save_checkpoint(trainer, self.run_dir)
+        save_checkpoint(trainer, self.run_dir, self.dataset)
         step = self.dataset.collector.env_steps
         _write(
             f"Stopped at environment step {step:,}, without the environment, which did not answer. To go on: the same "
