@@ -146,7 +146,8 @@ def raising_in_words(who: str) -> Iterator[None]:
 def shortened(error: BaseException) -> str:
     """The traceback of an error, without the calls of this package that led to the environment's own code."""
     frames = traceback.extract_tb(error.__traceback__)
-    foreign = [i for i, frame in enumerate(frames) if PACKAGE not in Path(frame.filename).parents]
-    shown = frames[foreign[0] :] if foreign else frames[-1:]
+    ours = [i for i, frame in enumerate(frames) if PACKAGE in Path(frame.filename).parents]
+    shown = frames[ours[-1] + 1 :] if ours else frames
+    shown = shown or frames[-1:]
     lines = ["Traceback (calls before the environment's own are left out):\n", *traceback.format_list(shown)]
     return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
