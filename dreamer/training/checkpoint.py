@@ -106,8 +106,12 @@ def load_agent(
     state: dict[str, Any], config: Config, obs_space: dict[str, Space], action_space: Space, path: Path
 ) -> Agent:
     """The agent of a checkpoint, ready to act; ValueError where its weights are of another architecture."""
-    with torch.device("meta"):  # shapes alone: a config that asks for more than the file holds takes no memory
-        _weights_for(Agent(config.model, obs_space, action_space), state, path)
+    try:
+        with torch.device("meta"):  # shapes alone: a config that asks for more than the file holds takes no memory
+            shapes = Agent(config.model, obs_space, action_space)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint={path} asks for networks that no machine holds: {error}.") from error
+    _weights_for(shapes, state, path)
     agent = Agent(config.model, obs_space, action_space)
     load_weights(agent, state, path)
     return agent.eval()
