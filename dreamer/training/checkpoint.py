@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 import yaml
 
 from dreamer.agent import Agent
 from dreamer.compose import from_dict, to_dict
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
+from dreamer.envs.trust import EnvWords, check_trusted
 from dreamer.identity import differences, digest
 from dreamer.training.checkpoint_file import not_finite, peek, read_checkpoint
 from dreamer.training.disk import check_room, sync_directory, write_whole
@@ -128,20 +130,34 @@ def locate(checkpoint: str) -> Path:
     return path
 
 
-def load_config(state: dict[str, Any]) -> Config:
-    return from_dict(state["dreamer"]["config"])
+def load_config(state: dict[str, Any], typed: EnvWords | None = None) -> Config:
+    """The config of a checkpoint. ValueError where its environment would run code that `typed` does not name too."""
+    config = from_dict(state["dreamer"]["config"])
+    check_trusted(config.env, typed)
+    return config
 
 
 def load_agent(
     state: dict[str, Any], config: Config, obs_space: dict[str, Space], action_space: Space, path: Path
 ) -> Agent:
     """The agent of a checkpoint, ready to act; ValueError where its weights are of another architecture."""
+    try:
+        with torch.device("meta"):  # shapes alone: a config that asks for more than the file holds takes no memory
+            shapes = Agent(config.model, obs_space, action_space)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint={path} asks for networks that no machine holds: {error}.") from error
+    _weights_for(shapes, state, path)
     agent = Agent(config.model, obs_space, action_space)
     load_weights(agent, state, path)
     return agent.eval()
 
 
 def load_weights(agent: Agent, state: dict[str, Any], path: Path) -> None:
+    agent.load_state_dict(_weights_for(agent, state, path))
+
+
+def _weights_for(agent: Agent, state: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint under the agent's names; ValueError where names or shapes are not the agent's."""
     weights = {key.removeprefix("agent."): value for key, value in state["state_dict"].items()}
     ours = agent.state_dict()
     for key in [*ours, *weights]:
@@ -150,7 +166,7 @@ def load_weights(agent: Agent, state: dict[str, Any], path: Path) -> None:
             raise ValueError(
                 f"checkpoint={path} is of another architecture: {key} is {shapes[0]} there and {shapes[1]} here."
             )
-    agent.load_state_dict(weights)
+    return weights
 
 
 def check_optimizer_fits(agent: Agent, state: dict[str, Any], path: Path) -> None:
