@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from dreamer.data.storage import Column, gigabytes
 
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+Write = Callable[[str, np.ndarray, np.ndarray], None]
 CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -85,16 +87,26 @@ class ColumnFiles:
         shape = (self.num_streams, self.rows, *column.shape)
         return np.memmap(self._path(key), dtype=column.dtype, mode="r+", shape=shape)
 
-    def write(self, key: str, places: np.ndarray, data: np.ndarray) -> None:
-        """Put the bytes `data` [n, nbytes] at `places` [n]."""
-        path, size = self._path(key), self.columns[key].nbytes
-        file = os.open(path, os.O_RDWR | BINARY)
-        try:
+    @contextmanager
+    def writing(self) -> Iterator[Write]:
+        """Yields write(key, places [n], bytes [n, nbytes]); at the end, waits until all of it is on the disk."""
+        files: dict[str, int] = {}
+
+        def write(key: str, places: np.ndarray, data: np.ndarray) -> None:
+            path, size = self._path(key), self.columns[key].nbytes
+            if key not in files:
+                files[key] = os.open(path, os.O_RDWR | BINARY)
             for start, stop in _runs(places):
-                os.lseek(file, int(places[start]) * size, os.SEEK_SET)
-                write_all(file, np.ascontiguousarray(data[start:stop]), path)
+                os.lseek(files[key], int(places[start]) * size, os.SEEK_SET)
+                write_all(files[key], _view(np.ascontiguousarray(data[start:stop])), path)
+
+        try:
+            yield write
+            for file in files.values():
+                os.fsync(file)
         finally:
-            os.close(file)
+            for file in files.values():
+                os.close(file)
 
     def read(self, key: str, places: np.ndarray) -> np.ndarray:
         """The bytes [n, nbytes] at `places` [n]."""
@@ -102,17 +114,12 @@ class ColumnFiles:
         with open(self._path(key), "rb", buffering=0) as file:
             for start, stop in _runs(places):
                 file.seek(int(places[start]) * data.shape[1])
-                rest = memoryview(data[start:stop]).cast("B") if data.size else memoryview(b"")
+                rest = _view(data[start:stop])
                 while rest:
                     num_read = file.readinto(rest)
                     assert num_read, (key, start, len(rest))
                     rest = rest[num_read:]
         return data
-
-    def sync(self, keys: Iterable[str]) -> None:
-        """Wait until what was written to these columns is on the disk."""
-        for key in keys:
-            sync(self._path(key))
 
     def nbytes(self, key: str) -> int:
         return self.num_streams * self.rows * self.columns[key].nbytes
@@ -121,9 +128,9 @@ class ColumnFiles:
         return self.directory / f"{quote(key, safe='')}.bin"
 
 
-def write_all(file: int, data: bytes | np.ndarray, path: Path) -> None:
+def write_all(file: int, data: memoryview, path: Path) -> None:
     """Write to an open file; where that fails, the OSError also says what for, and how much room there is."""
-    rest = memoryview(data).cast("B") if len(data) else memoryview(b"")
+    rest = data
     try:
         while rest:
             rest = rest[os.write(file, rest) :]
@@ -145,6 +152,10 @@ def sync(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _view(data: np.ndarray) -> memoryview:
+    return data.data.cast("B") if data.size else memoryview(b"")
 
 
 def _free(directory: Path) -> str:

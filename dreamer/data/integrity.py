@@ -47,7 +47,7 @@ def is_impossible(column: Column, values: np.ndarray) -> np.ndarray:
         is_wrong = (values < 0) | (values >= np.array(column.classes))
     else:
         return np.zeros(len(values), bool)
-    return is_wrong.reshape(len(values), -1).any(axis=1)
+    return np.any(is_wrong.reshape(len(values), -1), axis=1)
 
 
 def as_bytes(values: np.ndarray) -> np.ndarray:

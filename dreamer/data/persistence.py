@@ -40,6 +40,7 @@ class RowStore:
         self._undo = UndoLogs(self._files, self._groups)
         self._maps: dict[str, np.memmap] = {}
         self._has_files = False
+        self._chunk_size = max(1, CHUNK_NBYTES // sum(column.nbytes for column in self._all.values()))
 
     @property
     def directory(self) -> Path:
@@ -73,10 +74,10 @@ class RowStore:
             for array in self._maps.values():
                 array.flush()
         else:
-            for key in self._all:
-                for part in self._chunks(latents if key in self._latents else rows):
-                    self._files.write(key, part, self._bytes(key, part))
-                self._files.sync([key])
+            with self._files.writing() as write:
+                for key in self._all:
+                    for part in self._chunks(latents if key in self._latents else rows):
+                        write(key, part, self._bytes(key, part))
         self.generation += 1
 
     def load(self, generation: int, has_digests: bool, places: np.ndarray) -> list[str]:
@@ -96,10 +97,11 @@ class RowStore:
                     content = self._files.read(key, part).view(column.dtype)
                     self._flat(key)[part] = content.reshape(len(part), *column.shape)
         if not has_digests:
-            for digest in (ROW_DIGEST, LATENT_DIGEST):
-                self._stamp(digest, places)
-                for part in self._chunks(places):
-                    self._files.write(digest, part, self._bytes(digest, part))
+            with self._files.writing() as write:
+                for digest in (ROW_DIGEST, LATENT_DIGEST):
+                    self._stamp(digest, places)
+                    for part in self._chunks(places):
+                        write(digest, part, self._bytes(digest, part))
         return problems
 
     def keep(self, generation: int) -> None:
@@ -118,7 +120,7 @@ class RowStore:
 
     def content(self, places: np.ndarray) -> int:
         """One number that tells whether rows and latents at `places` are those of a save."""
-        return zlib.crc32(np.stack([self._flat(key)[places] for key in (ROW_DIGEST, LATENT_DIGEST)]))
+        return zlib.crc32(np.stack([self._flat(key)[places] for key in (ROW_DIGEST, LATENT_DIGEST)]).tobytes())
 
     def _stamp(self, digest: str, places: np.ndarray) -> None:
         for part in self._chunks(places):
@@ -142,5 +144,5 @@ class RowStore:
         return as_bytes(self._flat(key)[places])
 
     def _chunks(self, places: np.ndarray) -> Iterator[np.ndarray]:
-        size = max(1, CHUNK_NBYTES // sum(column.nbytes for column in self._all.values()))
+        size = self._chunk_size
         return (places[start : start + size] for start in range(0, len(places), size))

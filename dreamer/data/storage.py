@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=int)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 # What replay adds to the columns of a row: its number + 1 (0: nothing yet), and the digests of its parts.

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from dreamer.data.column_files import BINARY, ColumnFiles, sync, write_all
+from dreamer.data.column_files import BINARY, ColumnFiles, Write, sync, write_all
 
 HEADER = struct.Struct("<4sIQII")  # mark, group, number of places, CRC of the payload, CRC of what is before
 MARK = b"undo"
@@ -51,7 +51,7 @@ class UndoLogs:
         try:
             end = os.lseek(file, 0, os.SEEK_END)
             try:
-                write_all(file, start + struct.pack("<I", zlib.crc32(start)) + payload, path)
+                write_all(file, memoryview(start + struct.pack("<I", zlib.crc32(start)) + payload), path)
             except OSError:
                 os.ftruncate(file, end)
                 raise
@@ -71,9 +71,8 @@ class UndoLogs:
         again: the logs go only when the files are on the disk, and again the newest first.
         """
         numbers = sorted((each for each in self._numbers() if each >= number), reverse=True)
-        problems = [problem for each in numbers for problem in self._apply(self._path(each))]
-        if numbers:
-            self._files.sync(self._files.columns)
+        with self._files.writing() as write:
+            problems = [problem for each in numbers for problem in self._apply(self._path(each), write)]
         for each in numbers:
             self._path(each).unlink()
         return problems
@@ -88,14 +87,14 @@ class UndoLogs:
         for each in self._numbers():
             self._path(each).unlink()
 
-    def _apply(self, path: Path) -> list[str]:
+    def _apply(self, path: Path, write: Write) -> list[str]:
         with path.open("rb") as log:
             records, is_whole = self._records(log, path.stat().st_size)
             for record in reversed(records):
                 log.seek(record.position)
                 payload = log.read(self._nbytes(record.group, record.count))
                 if zlib.crc32(payload) == record.crc:
-                    self._write(record, payload)
+                    self._put_back(record, payload, write)
                 else:
                     is_whole = False
         return [] if is_whole else [f"{path.name} is damaged"]
@@ -117,14 +116,14 @@ class UndoLogs:
             position = end
         return records, True
 
-    def _write(self, record: Record, payload: bytes) -> None:
+    def _put_back(self, record: Record, payload: bytes, write: Write) -> None:
         num_bytes = 8 * record.count
         places = np.frombuffer(payload[:num_bytes], "<i8").astype(np.int64)
         content = np.frombuffer(payload, np.uint8, offset=num_bytes).reshape(record.count, -1)
         start = 0
         for key in self._groups[record.group]:
             stop = start + self._files.columns[key].nbytes
-            self._files.write(key, places, content[:, start:stop])
+            write(key, places, content[:, start:stop])
             start = stop
 
     def _nbytes(self, group: int, count: int) -> int:

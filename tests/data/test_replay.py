@@ -4,44 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from rings import COLUMNS, EPISODE, add, make, starts
 
 from dreamer.data.replay import Replay
 from dreamer.data.storage import Column, columns_of
 from dreamer.types import Space
-
-COLUMNS = {
-    "t": Column((), "int32"),
-    "stream": Column((), "int32"),
-    "is_first": Column((), "bool"),
-    "is_last": Column((), "bool"),
-    "deter": Column((2,), "float32"),
-    "stoch": Column((1,), "int16"),
-}
-EPISODE = 7  # rows
-
-
-def make(directory: Path, **overrides: Any) -> Replay:
-    settings: dict[str, Any] = dict(capacity=60, length=5, num_streams=2, storage="ram", seed=0, online=False)
-    return Replay(COLUMNS, directory=directory, **(settings | overrides))
-
-
-def add(replay: Replay, start: int, stop: int, streams: tuple[int, ...] = (0, 1)) -> None:
-    for t in range(start, stop):
-        for stream in streams:
-            is_first, is_last = t % EPISODE == 0, t % EPISODE == EPISODE - 1
-            flags = {"is_first": is_first, "is_last": is_last}
-            replay.add(stream, {"t": t, "stream": stream, **flags, "deter": [t, stream], "stoch": [t % 4]})
-
-
-def starts(replay: Replay) -> set[tuple[int, int]]:
-    """All (stream, start) that uniform draws give; enough draws to meet each of a few dozen."""
-    rows, row_ids = replay.sample(5000)
-    assert (row_ids == np.stack([rows["stream"][:, 0], rows["t"][:, 1]], 1)).all()
-    return {(stream, t - 1) for stream, t in row_ids.tolist()}
 
 
 def same_rows(one: Replay, other: Replay) -> None:
@@ -221,7 +191,8 @@ def test_replay_whose_rows_are_all_lost_fills_again(tmp_path: Path, capsys: pyte
     restored = make(tmp_path, storage="disk")
     restored.load_state_dict(state)
     assert restored.num_items == 0
-    assert "30 rows of environment 1 will not be drawn (row 10: another row lies in its place)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "30 rows of environment 1 will not be drawn (row 10: another row lies in its place)" in said
     add(restored, 40, 50)
     assert starts(restored) == {(stream, t) for stream in (0, 1) for t in range(40, 46)}
 
