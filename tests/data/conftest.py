@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,13 @@ class RowCounter:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         assert state == {}
+
+
+@pytest.fixture
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process leaves what it wrote to the system, so tests of that need not wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    monkeypatch.setattr(np.memmap, "flush", lambda array: None)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -107,11 +108,42 @@ def test_run_killed_after_its_checkpoint_can_be_resumed(build: Build) -> None:
     list(islice(batches, 10))  # lost with the process
     resumed = build(storage="disk", capacity=60, max_steps=600)
     resumed.dataset.load_state_dict(state)
-    assert resumed.replay.num_rows < 60
+    assert resumed.replay.num_rows == 60
     for batch in train(resumed, iter(resumed.dataset)):
         assert torch.equal(batch.reward, batch.obs["counter"][..., 0])
         assert torch.equal(batch.is_first, batch.reward == 0)
     assert resumed.collector.env_steps >= 600 and resumed.replay.num_rows == 60
+
+
+def test_run_whose_replay_lost_its_rows_fills_it_before_the_updates_that_are_due(build: Build, tmp_path: Path) -> None:
+    settings = dict(storage="disk", capacity=40, train_ratio=60.0, max_steps=600)  # eight updates a policy step
+    run = build(**settings)
+    batches = train(run, iter(run.dataset))
+    list(islice(batches, 10))
+    state = run.dataset.state_dict()
+    assert state["updates_due"] == 7
+    list(islice(batches, 100))  # over the whole ring; lost with the process
+    for path in (tmp_path / "replay").glob("undo.*"):
+        path.unlink()
+    resumed = build(**settings)
+    resumed.dataset.load_state_dict(state)
+    assert resumed.replay.num_items == 0
+    taken = resumed.collector.policy_steps
+    batch = next(train(resumed, iter(resumed.dataset)))
+    assert resumed.collector.policy_steps > taken and resumed.replay.num_items >= 3
+    assert torch.equal(batch.reward, batch.obs["counter"][..., 0])
+
+
+def test_keeping_a_checkpoint_forgets_what_those_before_it_need(build: Build, tmp_path: Path) -> None:
+    run = build(storage="disk", capacity=40, max_steps=600)
+    batches = train(run, iter(run.dataset))
+    for _ in range(4):
+        list(islice(batches, 10))
+        generation = run.dataset.state_dict()["replay"]["generation"]
+        run.dataset.keep(generation - 1)
+        assert {path.name for path in (tmp_path / "replay").glob("undo.*")} <= {f"undo.{generation - 1}"}
+    list(islice(batches, 1))
+    assert (tmp_path / "replay" / "undo.4").exists()
 
 
 def test_stop_ends_before_the_next_batch_and_keeps_what_is_due(build: Build) -> None:
