@@ -98,6 +98,10 @@ class ReplayDataset(IterableDataset):
         }
         return _to_tensors(state)
 
+    def keep(self, generation: int) -> None:
+        """Forget what only states whose replay is of a save before `generation` would need."""
+        self.replay.keep(generation)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         state = _to_arrays(state)
         self._updates_due = state["updates_due"]
@@ -108,7 +112,8 @@ class ReplayDataset(IterableDataset):
     def _batches(self) -> Iterator[Batch]:
         self.finish_steps()  # of an iteration that was left
         while True:
-            while self._updates_due > 0 and not self._is_stopped:
+            # A replay that lost rows with its files is filled again first: what is due waits.
+            while self._updates_due > 0 and self.is_filled and not self._is_stopped:
                 yield self._draw()
             if self._is_stopped or self.collector.env_steps >= self.max_steps:
                 return

@@ -1,62 +1,90 @@
-"""Where replay rows lie: their columns, the memory or disk they need, and the raw files, one per column."""
+"""What a row of replay is made of, and the memory or disk that rows need."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 import psutil
 
 from dreamer.types import Space
 
-ROW_ID = "row_id"
 LATENTS = ("deter", "stoch")
 OBS_PREFIX = "obs."
+REWARD_LIMIT = math.expm1(20.0)  # symexp(20), the outermost bin of the reward
+FLOAT_LIMIT = float(np.finfo(np.float32).max)
 RAM_SHARE = 0.5  # of the available memory that `auto` may take: the networks need the rest
+PLACE_NBYTES = 8  # where a latent that can be brought back belongs
 DISK_SHARE = 0.95  # of the free disk: the checkpoints and logs need the rest
 
 
 class Column(NamedTuple):
-    """Shape and numpy type of one entry of a row."""
+    """Shape and numpy type of one entry of a row, and the values that it may hold.
+
+    classes: of a column of class indices, how many there are for each entry; limit: of floats, the largest magnitude.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    classes: tuple[int, ...] = ()
+    limit: float = FLOAT_LIMIT
 
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=int)) * np.dtype(self.dtype).itemsize
 
 
-def columns_of(obs_space: Mapping[str, Space], action_space: Space, deter: int, stoch: int) -> dict[str, Column]:
+# What replay adds to the columns of a row: its number + 1 (0: nothing yet), and the digests of its parts.
+ROW_ID, ROW_DIGEST, LATENT_DIGEST = "row_id", "row_digest", "latent_digest"
+OWN_COLUMNS = {
+    ROW_ID: Column((), "int64"),
+    ROW_DIGEST: Column((), "uint32"),
+    LATENT_DIGEST: Column((), "uint32"),
+}
+
+
+def columns_of(
+    obs_space: Mapping[str, Space], action_space: Space, deter: int, stoch: int, classes: int | None = None
+) -> dict[str, Column]:
     """The columns of a row: observations as `obs.<key>`, action, reward, flags and the latent.
 
-    deter: D; stoch: S, the number of groups, each stored as the index of its class.
+    deter: D; stoch: S, the number of groups, each stored as the index of one of K classes, where K is told.
     """
     return {
-        **{OBS_PREFIX + key: Column(space.shape, space.dtype) for key, space in obs_space.items()},
-        "action": Column(action_space.shape, action_space.dtype),
-        "reward": Column((), "float32"),
+        **{OBS_PREFIX + key: Column(space.shape, space.dtype, space.classes) for key, space in obs_space.items()},
+        "action": Column(action_space.shape, action_space.dtype, action_space.classes),
+        "reward": Column((), "float32", limit=REWARD_LIMIT),
         "is_first": Column((), "bool"),
         "is_last": Column((), "bool"),
         "is_terminal": Column((), "bool"),
         "deter": Column((deter,), "float32"),
-        "stoch": Column((stoch,), "int16"),
+        "stoch": Column((stoch,), "int16", (classes,) * stoch if classes else ()),
     }
 
 
 def nbytes_of(columns: Mapping[str, Column], capacity: int) -> int:
-    """Bytes that `capacity` rows take, in memory as on disk."""
-    return capacity * (sum(column.nbytes for column in columns.values()) + np.dtype(np.int64).itemsize)
+    """Bytes that `capacity` rows take, in memory as in the files."""
+    return capacity * sum(column.nbytes for column in [*columns.values(), *OWN_COLUMNS.values()])
+
+
+def undo_nbytes_of(columns: Mapping[str, Column], capacity: int) -> int:
+    """Bytes on disk for going back to the two checkpoints that are kept: the latents of all rows, once for each.
+
+    Once the ring is full, the rows collected since the older of the two come on top, as they take the place of others.
+    """
+    latents = [column.nbytes for key, column in columns.items() if key in LATENTS]
+    return 2 * capacity * (sum(latents) + OWN_COLUMNS[LATENT_DIGEST].nbytes + PLACE_NBYTES) if latents else 0
 
 
 def choose_storage(storage: str, columns: Mapping[str, Column], capacity: int, directory: Path | str) -> str:
     """`ram` or `disk` for replay.storage=auto|ram|disk; ValueError when `capacity` rows do not fit there.
 
-    A checkpoint mirrors rows in memory to `directory`, so `ram` needs the space on disk as well.
+    A checkpoint mirrors rows in memory to `directory`, so `ram` needs the space on disk as well. On disk there must
+    also be room for what the checkpoints before need.
     """
     if storage not in ("auto", "ram", "disk"):
         raise ValueError(f"replay.storage={storage} is not known; expected auto, ram or disk.")
@@ -64,12 +92,16 @@ def choose_storage(storage: str, columns: Mapping[str, Column], capacity: int, d
     memory, disk = available_memory(), int(free_disk(Path(directory)) * DISK_SHARE)
     if storage == "auto":
         storage = "ram" if need <= memory * RAM_SHARE else "disk"
-    room = min(memory, disk) if storage == "ram" else disk
-    if need <= room:
+    undo = undo_nbytes_of(columns, capacity)
+    if need + undo <= disk and (storage == "disk" or need <= memory):
         return storage
-    largest = room // nbytes_of(columns, 1)
+    row = nbytes_of(columns, 1)
+    largest = disk // (row + undo_nbytes_of(columns, 1))
+    if storage == "ram":
+        largest = min(largest, memory // row)
+    apart = f" and {gigabytes(undo)} on disk for its checkpoints" if undo else ""
     raise ValueError(
-        f"replay.capacity={capacity} needs {gigabytes(need)} with replay.storage={storage}, but "
+        f"replay.capacity={capacity} needs {gigabytes(need)}{apart} with replay.storage={storage}, but "
         f"{gigabytes(memory)} of memory and {gigabytes(disk)} of disk are available; "
         f"the largest that fits is replay.capacity={largest}."
     )
@@ -93,7 +125,8 @@ def free_disk(directory: Path) -> int:
     """Free bytes where `directory` is or will be; files of an earlier start that lie there are counted as free."""
     path = directory.absolute()
     parent = next((parent for parent in (path, *path.parents) if parent.exists()), Path.cwd())
-    return psutil.disk_usage(str(parent)).free + sum(_bytes_on_disk(file) for file in directory.glob("*.bin"))
+    files = chain(directory.glob("*.bin"), directory.glob("undo.*"))
+    return psutil.disk_usage(str(parent)).free + sum(_bytes_on_disk(file) for file in files)
 
 
 def _bytes_on_disk(file: Path) -> int:
@@ -105,70 +138,3 @@ def _bytes_on_disk(file: Path) -> int:
 
 def gigabytes(nbytes: int) -> str:
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
-
-
-class ColumnFiles:
-    """One raw file per column, each an array [num_streams, rows, ...]; memory-mapped, or written in runs of slots."""
-
-    def __init__(self, directory: Path, columns: Mapping[str, Column], num_streams: int, rows: int) -> None:
-        self.directory, self.columns = directory, columns
-        self.num_streams, self.rows = num_streams, rows
-
-    def create(self) -> None:
-        """Empty files of full size; file systems with sparse files allocate them as rows arrive."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        for key in self.columns:
-            with open(self._path(key), "wb") as file:
-                file.truncate(self._nbytes(key))
-
-    def check(self) -> None:
-        for key in self.columns:
-            path = self._path(key)
-            if not path.is_file():
-                raise ValueError(f"The replay file {path} is missing; the run cannot be resumed without it.")
-            if path.stat().st_size != self._nbytes(key):
-                raise ValueError(
-                    f"The replay file {path} has {path.stat().st_size} bytes, expected {self._nbytes(key)}; "
-                    f"it belongs to another replay.capacity, env.num_envs or model."
-                )
-
-    def map(self, key: str) -> np.memmap:
-        column = self.columns[key]
-        shape = (self.num_streams, self.rows, *column.shape)
-        return np.memmap(self._path(key), dtype=column.dtype, mode="r+", shape=shape)
-
-    def write(self, key: str, slots: Sequence[np.ndarray], array: np.ndarray) -> None:
-        """Copy slots[stream] (ascending) of every stream from array [num_streams, rows, ...] and wait for the disk."""
-        with open(self._path(key), "r+b") as file:
-            for position, part in self._parts(key, slots, array):
-                file.seek(position)
-                file.write(part.data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def read(self, key: str, slots: Sequence[np.ndarray], array: np.ndarray) -> None:
-        """The reverse of `write`."""
-        with open(self._path(key), "rb") as file:
-            for position, part in self._parts(key, slots, array):
-                file.seek(position)
-                num_read = file.readinto(part.data.cast("B"))
-                assert num_read == part.nbytes, (key, num_read, part.nbytes)
-
-    def _parts(self, key: str, slots: Sequence[np.ndarray], array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Place in the file, and the array's view, of every stretch of consecutive slots."""
-        for stream, ascending in enumerate(slots):
-            for start, stop in _runs(ascending):
-                yield (stream * self.rows + start) * self.columns[key].nbytes, array[stream, start:stop]
-
-    def _path(self, key: str) -> Path:
-        return self.directory / f"{quote(key, safe='')}.bin"
-
-    def _nbytes(self, key: str) -> int:
-        return self.num_streams * self.rows * self.columns[key].nbytes
-
-
-def _runs(slots: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Stretches [start, stop) of consecutive numbers in an ascending array."""
-    for run in np.split(slots, np.flatnonzero(np.diff(slots) != 1) + 1):
-        if len(run):
-            yield int(run[0]), int(run[-1]) + 1

@@ -125,7 +125,7 @@ def prepare(config: Config) -> Training:
 
     envs = make_envs(config.env)
     obs_space, action_space, rssm = envs.obs_space, envs.action_space, config.model.rssm
-    columns = columns_of(obs_space, action_space, rssm.deter, rssm.stoch)
+    columns = columns_of(obs_space, action_space, rssm.deter, rssm.stoch, rssm.classes)
     capacity, directory = int(config.replay.capacity), run_dir / checkpoint.REPLAY_DIRECTORY
     storage = choose_storage(config.replay.storage, columns, capacity, directory)
     agent = build_agent(config, obs_space, action_space)

@@ -107,7 +107,7 @@ def test_run_killed_after_its_checkpoint_can_be_resumed(build: Build) -> None:
     list(islice(batches, 10))  # lost with the process
     resumed = build(storage="disk", capacity=60, max_steps=600)
     resumed.dataset.load_state_dict(state)
-    assert resumed.replay.num_rows < 60
+    assert resumed.replay.num_rows == 60
     for batch in train(resumed, iter(resumed.dataset)):
         assert torch.equal(batch.reward, batch.obs["counter"][..., 0])
         assert torch.equal(batch.is_first, batch.reward == 0)

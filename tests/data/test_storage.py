@@ -14,10 +14,10 @@ from dreamer.data.storage import Column, choose_storage, columns_of, free_disk, 
 from dreamer.types import Space
 
 COLUMNS = {
-    "x": Column((90,), "uint8"),
+    "x": Column((82,), "uint8"),
     "is_first": Column((), "bool"),
     "is_last": Column((), "bool"),
-}  # 100 with the id
+}  # 100 with the id and the digests
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, memory: int, disk: int) -> None:
@@ -27,8 +27,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, memory: int, disk: int) -> None:
 
 def test_row_of_a_vision_run_takes_the_bytes_of_its_parts() -> None:
     columns = columns_of({"image": Space((64, 64, 3), "uint8")}, Space((6,), "float32"), deter=512, stoch=32)
-    image, action, reward, flags, deter, stoch, row_id = 12288, 24, 4, 3, 2048, 64, 8
-    assert nbytes_of(columns, 1) == image + action + reward + flags + deter + stoch + row_id
+    image, action, reward, flags, deter, stoch, row_id, digests = 12288, 24, 4, 3, 2048, 64, 8, 8
+    assert nbytes_of(columns, 1) == image + action + reward + flags + deter + stoch + row_id + digests
     assert nbytes_of(columns, 1000) == 1000 * nbytes_of(columns, 1)
 
 
@@ -79,7 +79,7 @@ def test_unknown_storage_is_refused(tmp_path: Path) -> None:
 def test_files_of_the_run_to_be_resumed_count_as_free_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replay = Replay(COLUMNS, 1000, 5, 1, "ram", tmp_path, seed=0)
     for _ in range(1000):
-        replay.add(0, {"x": np.full(90, 7, np.uint8), "is_first": False, "is_last": False})
+        replay.add(0, {"x": np.full(82, 7, np.uint8), "is_first": False, "is_last": False})
     replay.save()
     machine(monkeypatch, memory=0, disk=5)
     assert free_disk(tmp_path) >= 5 + nbytes_of(COLUMNS, 1000)
