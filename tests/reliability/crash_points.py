@@ -122,8 +122,11 @@ class Trial:
         lost = cut.update - life.started_at
         if lost > (0 if mode == "stop" else self.plan().save_every):
             wrong.append(f"lost {lost} updates")
-        if differ := lives.differing(self.whole, lives.look(self.config, self.place / "run", self.place)):
+        held = lives.look(self.config, self.place / "run", self.place)
+        if differ := lives.differing(self.whole, held):
             wrong.append(f"{len(differ)} of {len(self.whole)} values differ: {', '.join(differ[:6])}")
+            if "files" in differ:
+                wrong.append(f"files: {held.get('files')}, expected {self.whole['files']}")
         return wrong
 
     def late(self) -> int:

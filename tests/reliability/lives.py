@@ -8,6 +8,7 @@ import importlib
 import json
 import mmap
 import os
+import re
 import signal
 import struct
 import sys
@@ -194,7 +195,8 @@ def tell(config: Config, found: Path) -> int:
     held = dict(digests(values))
     lines = (run_dir / "returns.csv").read_text().splitlines()
     held["returns.csv"] = " ".join("{0}:{2}:{3}".format(*line.split(",")) for line in lines)
-    held["files"] = " ".join(sorted({str(path.relative_to(run_dir)) for path in run_dir.rglob("*") if is_kept(path)}))
+    kept = {re.sub(r"\d+", "#", str(path.relative_to(run_dir))) for path in run_dir.rglob("*") if is_kept(path)}
+    held["files"] = " ".join(sorted(kept))
     found.write_text(json.dumps(held))
     return 0
 
