@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = (
     "debug=tiny", "env=cartpole_balance", "env.workers=process", "env.num_envs=2", "trainer.max_steps=1e9",
     "trainer.eval_every=4000", "trainer.eval_episodes=1", "trainer.eval_length=200", "trainer.video_every=20000",
-    "trainer.checkpoint_minutes=1", "trainer.threads=1", "replay.capacity=2000",
+    "trainer.checkpoint_minutes=1", "trainer.threads=1", "trainer.compile=false",
+    "replay.capacity=2000",
 )  # fmt: skip
 HELD = {"rss_mb": 2.0, "files": 0.5, "threads": 0.5, "maps": 1.0, "processes": 0.0, "replay_mb": 1.0, "saved_mb": 2.0}
 """What must be flat, and by how many percent of its mean an hour it may still rise: allocators keep what they had."""
