@@ -176,6 +176,9 @@ class Replay:
             "random": self._random.bit_generator.state,
         }
 
+    def keep(self, generation: int) -> None:
+        """Forget what only states before this generation need: nothing so far, since the files hold no older rows."""
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state` and the files, which go back to the save that the state is of.
 

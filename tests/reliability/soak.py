@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = (
     "debug=tiny", "env=cartpole_balance", "env.workers=process", "env.num_envs=2", "trainer.max_steps=1e9",
     "trainer.eval_every=4000", "trainer.eval_episodes=1", "trainer.eval_length=200", "trainer.video_every=20000",
-    "trainer.checkpoint_minutes=1", "trainer.threads=1", "trainer.compile=false",
+    "trainer.checkpoint_minutes=1", "trainer.threads=1", "trainer.compile=off",
     "replay.capacity=2000",
 )  # fmt: skip
 HELD = {"rss_mb": 2.0, "files": 0.5, "threads": 0.5, "maps": 1.0, "processes": 0.0, "replay_mb": 1.0, "saved_mb": 2.0}
@@ -61,12 +61,13 @@ class Soak:
         self.samples: list[dict[str, float]] = []
         self.faults: list[str] = []
         self.session = 0
+        self.failed_starts = 0  # in a row
         self.reached = 0  # the environment step of the newest session's start
         self.began = time.monotonic()
 
     def run(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        while (left := self.options.hours * 3600 - (time.monotonic() - self.began)) > 0:
+        while self.failed_starts < 3 and (left := self.options.hours * 3600 - (time.monotonic() - self.began)) > 0:
             self.session += 1
             output = self.directory / "output.txt"
             with output.open("w") as file:
@@ -88,8 +89,9 @@ class Soak:
         family = family_of(process.pid)
         if process.poll() is not None:
             self.fault(f"ended by itself with {process.returncode}: {output.read_text()[-500:]}")
-            time.sleep(5)  # or a run that cannot start would be started thousands of times
+            self.failed_starts += 1
             return
+        self.failed_starts = 0
         process.send_signal(number)
         told = time.monotonic()
         with contextlib.suppress(subprocess.TimeoutExpired):
