@@ -2,7 +2,8 @@
 
     python tests/reliability/crash_points.py configs=ram_one_free,disk_two_full modes=kill,half every=15 offset=3
 
-tries=N takes every k-th point such that there are N or a few more. steps=N is a longer or shorter run.
+tries=N takes every k-th point such that there are N. thin=1 leaves out what lies between the first, the middle and the
+last of many writes in a row to one file. steps=N is a longer or shorter run.
 
 Without words: every point of every config in every mode, which takes hours. It prints a line for each config and mode,
 and one for each point that is not as it should be. The last lines are JSON, for the tests.
@@ -13,6 +14,7 @@ was, bit for bit, and must not have lost more updates than lie between two check
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +82,7 @@ class Trial:
         lives.import_all(place)
         self.journal, self.updates = life.journal, life.update
         self.whole = lives.look(self.config, place / "whole", place)
-        self.saves = sum(" rename" in line and "ckpt" in line for line in self.journal)
+        self.saves = sum(" rename" in line and "last.ckpt" in line for line in self.journal)
         assert self.saves > self.updates // self.plan().save_every, life.journal  # that many, and at the end
 
     @staticmethod
@@ -89,7 +92,7 @@ class Trial:
     def live(self, run: str, plan: Any) -> Any:
         return lives.live(self.config, self.place / run, self.place, plan)
 
-    def points(self, mode: str) -> list[int]:
+    def points(self, mode: str, thin: bool) -> list[int]:
         """The numbers at which this mode can end a run."""
         if mode == "stop":
             return list(range(1, self.updates + 1))
@@ -99,8 +102,14 @@ class Trial:
             life = self.live("stores", self.plan("store", 10**9))
             shutil.rmtree(self.place / "stores")
             return list(range(1, int(life.output.rsplit("stores ", 1)[1]) + 1))
-        calls = [line.split()[1] for line in self.journal]
-        return [point for point, call in enumerate(calls, 1) if mode != "half" or call in shim.WRITES]
+        calls = enumerate(self.journal, 1)
+        points = []
+        for _, stretch in itertools.groupby(calls, key=lambda call: call[1].split(" ", 1)[1]):
+            numbers = [number for number, line in stretch if mode != "half" or line.split()[1] in shim.WRITES]
+            if thin and len(numbers) > 3:
+                numbers = [numbers[0], numbers[len(numbers) // 2], numbers[-1]]
+            points += numbers
+        return points
 
     def faults(self, mode: str, point: int) -> list[str]:
         """What is wrong with a run that was ended at this point, and restarted; [] if nothing is."""
@@ -143,38 +152,55 @@ def last_line(output: str) -> str:
     return lines[-1][:300] if lines else "(it printed nothing)"
 
 
-def trials(
-    configs: list[str], modes: list[str], every: int, offset: int, tries: int, steps: list[str], place: Path
-) -> Iterator[dict[str, Any]]:
-    for name in configs:
+@dataclass(frozen=True)
+class Choice:
+    """Which points are tried, of which configs."""
+
+    configs: str = ",".join(CONFIGS)
+    modes: str = ",".join(MODES[:5])
+    every: int = 1
+    offset: int = 0
+    tries: int = 0  # 0: as many as there are
+    thin: int = 0
+    steps: int = 0  # 0: as the configs say
+
+    @classmethod
+    def of(cls, words: list[str]) -> Choice:
+        given = dict(word.split("=", 1) for word in words)
+        types = {item.name: int if item.type == "int" else str for item in fields(cls)}
+        if unknown := given.keys() - types.keys():
+            raise SystemExit(f"unknown: {', '.join(unknown)}; expected {', '.join(types)}.")
+        return cls(**{name: types[name](value) for name, value in given.items()})
+
+    def pick(self, points: list[int]) -> tuple[list[int], int]:
+        """Those of `points` that are tried, and the distance between them."""
+        stride = max(self.every, len(points) // self.tries if self.tries else 1)
+        return points[self.offset % stride :: stride][: self.tries or None], stride
+
+
+def trials(choice: Choice, place: Path) -> Iterator[dict[str, Any]]:
+    """What came of each config and mode."""
+    for name in choice.configs.split(","):
+        steps = [f"trainer.max_steps={choice.steps}"] if choice.steps else []
         trial = Trial(name, [*words_of(name), *steps], place / name)
-        for mode in modes:
-            points = trial.points(mode)
-            stride = max(every, len(points) // tries if tries else 1)
-            chosen = points[offset % stride :: stride][: tries or None]
+        for mode in choice.modes.split(","):
+            points = trial.points(mode, bool(choice.thin))
+            chosen, stride = choice.pick(points)
             began, faults = time.monotonic(), []
             for point in chosen:
                 if wrong := trial.faults(mode, point):
                     faults.append(f"{name} {mode} at {trial.place_of(mode, point)}: {'; '.join(wrong)}")
                     print(faults[-1], flush=True)
-            seconds = time.monotonic() - began
-            counts = {"points": len(points), "tried": len(chosen), "stride": stride, "offset": offset}
-            size = {"seconds": round(seconds), "updates": trial.updates, "saves": trial.saves}
+            counts = {"points": len(points), "tried": len(chosen), "stride": stride, "offset": choice.offset}
+            size = {"seconds": round(time.monotonic() - began), "updates": trial.updates, "saves": trial.saves}
             yield {"config": name, "mode": mode, **counts, **size, "faults": faults}
 
 
 def main(words: list[str]) -> int:
-    given = dict(word.split("=", 1) for word in words)
-    configs = given.pop("configs", ",".join(CONFIGS)).split(",")
-    modes = given.pop("modes", ",".join(MODES[:5])).split(",")
-    every, offset = int(given.pop("every", 1)), int(given.pop("offset", 0))
-    tries, steps = int(given.pop("tries", 0)), given.pop("steps", None)
-    assert not given, f"unknown: {', '.join(given)}; expected configs, modes, every, offset, tries, steps"
+    choice = Choice.of(words)
     with tempfile.TemporaryDirectory() as place:
         results = []
-        for result in trials(
-            configs, modes, every, offset, tries, [f"trainer.max_steps={steps}"] if steps else [], Path(place)
-        ):
+        for result in trials(choice, Path(place)):
             results.append(result)
             shown = {key: value for key, value in result.items() if key != "faults"}
             print(f"{shown}, {len(result['faults'])} faults", flush=True)

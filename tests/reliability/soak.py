@@ -40,7 +40,8 @@ class Options:
     hours: float = 6.0
     minutes_between_kills: float = 10.0
     seconds_between_samples: float = 60.0
-    warm_up_minutes: float = 3.0  # of every session, in which things are built, the ring is read, the first evaluation
+    hours_at_the_end: float = 1.0  # without a kill, since a slow leak does not show in minutes
+    warm_up_minutes: float = 3.0  # of every session, which are not measured: the first evaluation builds an environment
     directory: str = "runs/soak"
 
 
@@ -72,8 +73,10 @@ class Soak:
             output = self.directory / "output.txt"
             with output.open("w") as file:
                 process = subprocess.Popen(self.command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
+            whole = 3600 * self.options.hours_at_the_end
+            seconds = left if left <= whole else min(left - whole, 60 * self.options.minutes_between_kills)
             try:
-                self.live(process, output, min(left, self.options.minutes_between_kills * 60))
+                self.live(process, output, seconds)
             finally:
                 process.kill()  # it is at its end, unless this script was interrupted
 
