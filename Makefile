@@ -1,16 +1,24 @@
 # make train ARGS="env=cheetah_run trainer.max_steps=2e5", make test, make check. On Windows: the lines of the README.
+# make test ARGS="tests/nn -k optimizer": some tests. TESTERS=4: in so many processes instead of one a core; 0: in none of
+# their own, as a debugger needs.
 # Another interpreter: make train PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
+TESTERS ?= auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 INSTALL := $(BIN)/python -m pip install --constraint requirements.lock --editable
 
-.PHONY: train test check format clean
+.PHONY: train test test-all check format clean
 
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
+# Without what takes minutes: learning, compiling, the long forms of tests/reliability and tests/fuzz.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: .venv/installed-dev
+	$(PYTEST) $(ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
