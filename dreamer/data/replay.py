@@ -160,10 +160,6 @@ class Replay:
         self._store.save(added, changed)
         self._note_save()
 
-    def keep(self, generation: int) -> None:
-        """Forget what only states of saves before `generation` would need."""
-        self._store.keep(generation)
-
     def state_dict(self) -> dict[str, Any]:
         """Plain values only. The rows themselves are in the files as of the last `save`, number `generation`."""
         return {
@@ -177,7 +173,8 @@ class Replay:
         }
 
     def keep(self, generation: int) -> None:
-        """Forget what only states before this generation need: nothing so far, since the files hold no older rows."""
+        """Forget what only states of saves before `generation` would need."""
+        self._store.keep(generation)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state` and the files, which go back to the save that the state is of.

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
+from dreamer.envs.soundness import LARGEST_REWARD
 from dreamer.types import Space
 
 LATENTS = ("deter", "stoch")
 OBS_PREFIX = "obs."
-REWARD_LIMIT = math.expm1(20.0)  # symexp(20), the outermost bin of the reward
 FLOAT_LIMIT = float(np.finfo(np.float32).max)
 RAM_SHARE = 0.5  # of the available memory that `auto` may take: the networks need the rest
 PLACE_NBYTES = 8  # where a latent that can be brought back belongs
@@ -57,7 +57,7 @@ def columns_of(
     return {
         **{OBS_PREFIX + key: Column(space.shape, space.dtype, space.classes) for key, space in obs_space.items()},
         "action": Column(action_space.shape, action_space.dtype, action_space.classes),
-        "reward": Column((), "float32", limit=REWARD_LIMIT),
+        "reward": Column((), "float32", limit=LARGEST_REWARD),
         "is_first": Column((), "bool"),
         "is_last": Column((), "bool"),
         "is_terminal": Column((), "bool"),
