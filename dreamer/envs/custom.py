@@ -62,7 +62,8 @@ class FromDmEnv:
     def __init__(self, env: Any, name: str) -> None:
         self.env = env
         self.observation_space = to_space(env.observation_spec(), f"{name}: observation")
-        self.action_space = to_space(env.action_spec(), f"{name}: action")
+        self._action_spec = env.action_spec()
+        self.action_space = to_space(self._action_spec, f"{name}: action")
         if hasattr(env, "render"):
             self.render = env.render
 
@@ -70,7 +71,7 @@ class FromDmEnv:
         return reset_seeded(self.env, seed).observation, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        row: dm_env.TimeStep = self.env.step(action)
+        row: dm_env.TimeStep = self.env.step(_as_specified(action, self._action_spec))
         is_terminal = bool(row.last() and row.discount == 0)
         return row.observation, float(row.reward), is_terminal, row.last() and not is_terminal, {}
 
@@ -89,7 +90,7 @@ def to_space(spec: Any, owner: str) -> spaces.Space:
         return spaces.Discrete(spec.num_values)
     if not isinstance(spec, specs.Array) or spec.dtype.kind not in "biuf":
         raise ValueError(f"{owner} is {spec}, which has no fixed shape of numbers; leave it out or wrap it.")
-    if spec.dtype == bool:
+    if spec.dtype == bool and 0 not in spec.shape:
         return spaces.MultiBinary(spec.shape or 1)
     limits = np.iinfo(spec.dtype) if spec.dtype.kind in "iu" else None
     low, high = (limits.min, limits.max) if limits else (-np.inf, np.inf)
@@ -97,3 +98,10 @@ def to_space(spec: Any, owner: str) -> spaces.Space:
         low, high = spec.minimum, spec.maximum
     low, high = (np.broadcast_to(bound, spec.shape).astype(spec.dtype) for bound in (low, high))
     return spaces.Box(low, high, spec.shape, spec.dtype.type)
+
+
+def _as_specified(action: Any, spec: Any) -> Any:
+    """An action of the space that `to_space` made of `spec`, in the type and shape that `spec.validate` asks for."""
+    if isinstance(spec, list | tuple):
+        return tuple(_as_specified(part, one) for part, one in zip(action, spec, strict=True))
+    return np.asarray(action, spec.dtype).reshape(spec.shape)[()]
