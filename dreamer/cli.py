@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from dreamer.bounds import check_bounds
-from dreamer.compose import parse
+from dreamer.compose import as_fields, parse
 from dreamer.config import Config
 from dreamer.typos import NAMELESS_OPTION, describe
 
@@ -83,7 +83,10 @@ def own_options(cfg: DictConfig, schema: type[T]) -> T:
     """What a script takes that has no keys of training, checked."""
     if "checkpoint" in OmegaConf.missing_keys(cfg):
         raise ValueError("checkpoint has no value; give checkpoint=<run directory or checkpoint file>.")
-    options = OmegaConf.to_object(cfg)
+    values = cast(dict[str, Any], OmegaConf.to_container(cfg))
+    if "env" in values:
+        values["env"] = as_fields(values["env"])
+    options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
     assert isinstance(options, schema)
     check_bounds(options)
     return options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, make_dataclass
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -14,6 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from dreamer.bounds import KEYWORDS, check_bounds, typed
 from dreamer.checks import check_lengths, check_network, check_suite
 from dreamer.config import SUITE_KEYS, SUITES, Config, EnvConfig
+
+MOST_VALUES, DEEPEST = 10_000, 16  # of a saved config; honest ones have about a hundred, three deep
+INTERPOLATION = "${"
+CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # what a terminal obeys, but for the ends of lines and the tabs
 
 
 def register(keys: type[Config] | None = None) -> None:
@@ -41,13 +45,14 @@ def share_of_return(share: float, max_reward: float | None, action_repeat: int, 
     return max(1.0, share * (max_reward or 0) * action_repeat * discount_horizon)
 
 
-def keys_as_typed(keys: type[Config]) -> type:
+def keys_as_typed(keys: type, env_keys: type = EnvConfig) -> type:
     """`keys` with the keys as the user types them: a schema for OmegaConf, which nobody makes an object of.
 
-    `env.import` and `env.class` cannot be attributes, so this block of the schema has no code but its fields.
+    `env.import` and `env.class` cannot be attributes, so the block `env`, whose keys are the fields of `env_keys`, has
+    no code but its fields.
     """
     body: dict[str, Any] = {"__module__": __name__, "__annotations__": {}}
-    for item in fields(EnvConfig):
+    for item in fields(env_keys):
         body["__annotations__"][typed(item.name)] = item.type
         has_value = item.default is not NO_DEFAULT
         body[typed(item.name)] = item.default if has_value else field(default_factory=cast(Any, item.default_factory))
@@ -67,8 +72,7 @@ def parse(cfg: DictConfig) -> Config:
         if value in (MISSING, "") and not key.startswith("env.kwargs."):
             raise ValueError(f"{key} has no value; give {key}=... on the command line or in a YAML file.")
     values = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
-    for name, key in KEYWORDS.items():
-        values["env"][name] = values["env"].pop(key)
+    values["env"] = as_fields(values["env"])
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     assert isinstance(config, Config), type(config)
     check_bounds(config)
@@ -76,6 +80,12 @@ def parse(cfg: DictConfig) -> Config:
     check_network(config)
     check_lengths(config)
     return config
+
+
+def as_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of the block `env` under the names of its fields, where they were under the keys as they are typed."""
+    names = {key: name for name, key in KEYWORDS.items()}
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -90,12 +100,75 @@ def to_dict(config: Config) -> dict[str, Any]:
     return values
 
 
-def from_dict(values: dict[str, Any]) -> Config:
-    """The inverse of to_dict; keys that are absent take their default."""
+def from_dict(values: Any) -> Config:
+    """The inverse of to_dict; keys that are absent take their default. Nothing is run, whoever wrote it."""
+    check_saved(values)
     try:
-        return parse(OmegaConf.create(values))
+        return parse(cast(DictConfig, OmegaConf.create(values)))
     except OmegaConfBaseException as error:
         raise ValueError(f"The saved config does not fit this version: {str(error).splitlines()[0]}.") from error
+
+
+def check_saved(values: Any) -> None:
+    """ValueError, by the key, where a saved config holds what `to_dict` does not write.
+
+    That is resolved already, so what looks like an interpolation would only be run for somebody else. After this
+    nothing in it can be more than a plain value, or stand where a group of keys belongs.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"The saved config is {shown(values)}, not a mapping of keys.")
+    num_values = 0
+    remaining: list[tuple[str, Any, int]] = [("", values, 0)]  # no recursion: a file may be as deep as it likes
+    while remaining:
+        key, value, depth = remaining.pop()
+        num_values += 1
+        if depth > DEEPEST or num_values > MOST_VALUES:
+            limit = f"{DEEPEST} levels" if depth > DEEPEST else f"{MOST_VALUES:,} values"
+            raise ValueError(f"The saved config has more than {limit}, at {shown(key)}; it was not written by a run.")
+        if isinstance(value, dict):
+            for name in value:
+                if not isinstance(name, str) or INTERPOLATION in name or re.search(CONTROL, name):
+                    raise ValueError(
+                        f"The saved config has the key {shown(name)} in {shown(key) or 'itself'}, no name."
+                    )
+            remaining += [(f"{key}.{name}" if key else name, part, depth + 1) for name, part in value.items()]
+        elif isinstance(value, list):
+            remaining += [(f"{key}[{index}]", part, depth + 1) for index, part in enumerate(value)]
+        else:
+            _check_plain(key, value)
+    for item in fields(Config):
+        _check_groups(item.name, item.default_factory, values)
+
+
+def _check_plain(key: str, value: Any) -> None:
+    if isinstance(value, str) and INTERPOLATION in value:
+        raise ValueError(
+            f"The saved config has {shown(key)}={shown(value)}; nothing in a saved config is interpolated."
+        )
+    if isinstance(value, str) and re.search(CONTROL, value):
+        raise ValueError(f"The saved config has {shown(key)}={shown(value)}, with characters that a terminal obeys.")
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise ValueError(f"The saved config has {shown(key)}={shown(value)}, which is no plain value.")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"The saved config has {shown(key)} with {value.bit_length()} bits, at most 63 are taken.")
+
+
+def _check_groups(key: str, group: Any, values: dict[str, Any]) -> None:
+    """ValueError where `values` hold something else than keys under the name of a group, at any depth."""
+    if not is_dataclass(group) or (name := key.rpartition(".")[2]) not in values:
+        return
+    if not isinstance(values[name], dict):
+        raise ValueError(f"The saved config has {key}={shown(values[name])}, where a group of keys belongs.")
+    for item in fields(group):
+        _check_groups(f"{key}.{item.name}", item.default_factory, values[name])
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """A stranger's value in a line of a message: short, and without what a terminal would obey."""
+    if not isinstance(value, str):
+        value = repr(value) if type(value) in (bool, int, float, type(None)) else f"a {type(value).__name__}"
+    text = value[:most] + ("..." if len(value) > most else "")
+    return text if text.isprintable() else ascii(text)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

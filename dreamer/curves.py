@@ -46,7 +46,14 @@ def read_config(directory: Path) -> Config:
     path = directory / "config.yaml"
     if not path.is_file():
         raise ValueError(f"runs: {directory} holds no config.yaml.")
-    return from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes, dates and numbers that are none
+        raise ValueError(f"runs: {path} cannot be read; it is no YAML of a config.") from error
+    try:
+        return from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"runs: {path}: {error}") from error
 
 
 def group_by_experiment(configs: dict[Path, Config]) -> dict[str, list[Path]]:

@@ -7,7 +7,7 @@ The dream is a film of what the world model predicts of the first episode from f
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import hydra
@@ -17,6 +17,8 @@ from omegaconf import MISSING, DictConfig
 
 from dreamer.bounds import bounded
 from dreamer.cli import check_output, own_options, refusing_bad_input, run
+from dreamer.compose import keys_as_typed
+from dreamer.envs.trust import EnvWords
 
 DREAMS, DREAM_ROWS = 6, 32  # pieces of an episode in a film of dreams, and how long they are
 
@@ -30,9 +32,10 @@ class EvaluateConfig:
     video: str | None = None
     dream: str | None = None
     threads: int = bounded(1, low=1)
+    env: EnvWords = field(default_factory=EnvWords)
 
 
-ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
+ConfigStore.instance().store(name="evaluate_schema", node=keys_as_typed(EvaluateConfig, EnvWords))
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="evaluate")
@@ -56,7 +59,7 @@ def main(cfg: DictConfig) -> None:
         torch.set_num_threads(options.threads)
         path = locate(options.checkpoint)
         state = read_checkpoint(path)
-        config = load_config(state)
+        config = load_config(state, options.env)
         env = make_env(config.env)
         agent = load_agent(state, config, env.obs_space, env.action_space, path)
         if options.video and env.reset(0) and env.frame() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,10 @@ from dreamer.envs.seeding import is_seeded, reset_seeded
 
 GYMNASIUM = ("reset", "step", "observation_space", "action_space")
 DM_ENV = ("reset", "step", "observation_spec", "action_spec")
+LACKS = (
+    f"has neither the methods of gymnasium.Env ({', '.join(GYMNASIUM)}) "
+    f"nor those of dm_env.Environment ({', '.join(DM_ENV)})."
+)
 
 
 def make(config: EnvConfig) -> Gymnasium:
@@ -27,10 +32,7 @@ def make(config: EnvConfig) -> Gymnasium:
     choose_backend_for_gymnasium()
     env = own(**{**picture_mode(own), **config.kwargs})
     if not has_all(env, GYMNASIUM) and not has_all(env, DM_ENV):
-        raise ValueError(
-            f"{name} has neither the methods of gymnasium.Env ({', '.join(GYMNASIUM)}) "
-            f"nor those of dm_env.Environment ({', '.join(DM_ENV)})."
-        )
+        raise ValueError(f"{name} {LACKS}")
     if not is_seeded(env):
         NOTICES.say_once(
             f"{name}: neither reset(seed=...) nor seed(...): no episode can be repeated, not even on resume."
@@ -46,9 +48,21 @@ def check(config: EnvConfig) -> None:
         import_own(f"env.import={config.import_}", config.import_)
     assert config.class_ is not None
     own = own_class(config.class_)
-    if not callable(own):
-        raise ValueError(f"env.class={config.class_} is {own!r}, not a class.")
+    check_kind(f"env.class={config.class_}", own)
     check_arguments(f"env.class={config.class_}", own, {**picture_mode(own), **config.kwargs})
+
+
+def check_kind(name: str, own: Any) -> None:
+    """ValueError, before it is called, for what can be no environment: any program is as callable as a class.
+
+    A function may be a factory, which only its result can tell, so no more is asked of it than to be written in Python.
+    """
+    if inspect.isfunction(own):
+        return
+    if not isinstance(own, type):
+        raise ValueError(f"{name} is {own!r}, not a class, nor a Python function that returns an environment.")
+    if not all(callable(getattr(own, method, None)) for method in ("reset", "step")):
+        raise ValueError(f"{name} {LACKS} A class that gets them later needs a function around it that returns one.")
 
 
 def has_all(env: Any, members: tuple[str, ...]) -> bool:

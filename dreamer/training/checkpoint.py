@@ -17,6 +17,7 @@ from dreamer.agent import Agent
 from dreamer.compose import from_dict, to_dict
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
+from dreamer.envs.trust import EnvWords, check_trusted
 from dreamer.identity import differences, digest
 from dreamer.training import policy_file
 from dreamer.types import Batch, Space
@@ -75,6 +76,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"checkpoint={path} cannot be read; it is truncated or no checkpoint.") from error
     if not isinstance(state, dict) or "dreamer" not in state:
         raise ValueError(f"checkpoint={path} was not written by this project.")
+    policy_file.check_header(state["dreamer"], path)
     return state
 
 
@@ -93,20 +95,34 @@ def locate(checkpoint: str) -> Path:
     return path
 
 
-def load_config(state: dict[str, Any]) -> Config:
-    return from_dict(state["dreamer"]["config"])
+def load_config(state: dict[str, Any], typed: EnvWords | None = None) -> Config:
+    """The config of a checkpoint. ValueError where its environment would run code that `typed` does not name too."""
+    config = from_dict(state["dreamer"]["config"])
+    check_trusted(config.env, typed)
+    return config
 
 
 def load_agent(
     state: dict[str, Any], config: Config, obs_space: dict[str, Space], action_space: Space, path: Path
 ) -> Agent:
     """The agent of a checkpoint, ready to act; ValueError where its weights are of another architecture."""
+    try:
+        with torch.device("meta"):  # shapes alone: a config that asks for more than the file holds takes no memory
+            shapes = Agent(config.model, obs_space, action_space)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint={path} asks for networks that no machine holds: {error}.") from error
+    _weights_for(shapes, state, path)
     agent = Agent(config.model, obs_space, action_space)
     load_weights(agent, state, path)
     return agent.eval()
 
 
 def load_weights(agent: Agent, state: dict[str, Any], path: Path) -> None:
+    agent.load_state_dict(_weights_for(agent, state, path))
+
+
+def _weights_for(agent: Agent, state: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint under the agent's names; ValueError where names or shapes are not the agent's."""
     weights = {key.removeprefix("agent."): value for key, value in state["state_dict"].items()}
     ours = agent.state_dict()
     for key in [*ours, *weights]:
@@ -115,7 +131,7 @@ def load_weights(agent: Agent, state: dict[str, Any], path: Path) -> None:
             raise ValueError(
                 f"checkpoint={path} is of another architecture: {key} is {shapes[0]} there and {shapes[1]} here."
             )
-    agent.load_state_dict(weights)
+    return weights
 
 
 def save_config(config: Config, run_dir: Path) -> None:

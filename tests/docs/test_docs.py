@@ -21,7 +21,13 @@ from dreamer.identity import MAY_CHANGE
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 FILES = [path for path in sorted((ROOT / "conf").glob("*/*.yaml")) if not path.stem.startswith("_")]
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in FILES]
 SETS = [option for option in OPTIONS if option.startswith(("experiment=", "debug=")) or option == "model=laptop"]

@@ -134,6 +134,12 @@ class Nothing:
     """No environment."""
 
 
+def make_arm(length: int) -> Arm:
+    return Arm(length)
+
+
+NOT_A_CLASS = Arm()  # an environment already: nothing could make a second one
+
 gym.register("Blind-v0", Blind, max_episode_steps=10)
 gym.register("Wired-v0", Wired)
 gym.register("Wired-v1", Wired, kwargs={"port": 3})

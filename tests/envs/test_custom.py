@@ -58,6 +58,11 @@ def test_a_class_that_takes_no_seed_runs_and_a_line_says_what_that_costs(capsys:
     assert capsys.readouterr().out.startswith("env.class=robots.Unseeded: neither reset(seed=...) nor seed(...)")
 
 
+def test_a_function_that_returns_an_environment_is_as_good_as_a_class() -> None:
+    env = make_env(config("robots.make_arm", kwargs={"length": 3}))
+    assert env.action_space == Space((3,), "int32", (3, 2, 4)) and env.reset(0).is_first
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -65,6 +70,12 @@ def test_a_class_that_takes_no_seed_runs_and_a_line_says_what_that_costs(capsys:
         ({"class_": "nowhere.Arm"}, "env.class=nowhere.Arm cannot be imported from "),
         ({"class_": "robots.Amr"}, "env.class=robots.Amr: robots has no Amr; did you mean Arm?"),
         ({"class_": "robots.np"}, "env.class=robots.np is <module 'numpy'"),
+        (
+            {"class_": "os.system"},
+            "env.class=os.system is <built-in function system>, not a class, nor a Python function",
+        ),
+        ({"class_": "subprocess.Popen"}, "env.class=subprocess.Popen has neither the methods of gymnasium.Env (reset,"),
+        ({"class_": "robots.NOT_A_CLASS"}, "env.class=robots.NOT_A_CLASS is <robots.Arm object at"),
         (
             {"class_": "robots.Nothing"},
             "env.class=robots.Nothing has neither the methods of gymnasium.Env (reset, step,",
