@@ -16,6 +16,7 @@ def main(cfg: DictConfig) -> None:
         from dreamer.training.run import prepare  # torch takes seconds to import; --help and wrong words need none
 
         training = prepare(config)
+        training.claim()
     training.fit()
 
 

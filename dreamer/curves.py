@@ -15,6 +15,7 @@ from jaxtyping import Float
 from dreamer.compose import from_dict
 from dreamer.config import Config
 from dreamer.identity import digest
+from dreamer.returns_file import RETURNS_FILE, read_lines
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published.csv"
 NUM_BINS = 30
@@ -77,11 +78,14 @@ def group_by_experiment(configs: dict[Path, Config]) -> dict[str, list[Path]]:
 
 
 def read_curve(directory: Path) -> Curve:
-    path = directory / "returns.csv"
+    path = directory / RETURNS_FILE
     if not path.is_file():
-        raise ValueError(f"runs: {directory} holds no returns.csv.")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [(row["env_step"], row["wall_seconds"], row["return"]) for row in csv.DictReader(file)]
+        raise ValueError(f"runs: {directory} holds no {RETURNS_FILE}.")
+    lines = read_lines(path)
+    if faults := [line.fault for line in lines if line.fault]:
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise ValueError(f"runs: {path} is damaged: {faults[0]}{more}. Mend or delete what does not belong there.")
+    rows = [(line.row.env_step, line.row.wall_seconds, line.row.ret) for line in lines if line.row]
     if not rows:
         raise ValueError(f"runs: {path} holds no episode.")
     env_step, seconds, ret = np.array(rows, float).T

@@ -63,6 +63,22 @@ def test_returns_are_read_with_their_wall_time_in_hours(tmp_path):
         read_curve(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("", "line 2 is blank"),
+        ("500,900", "line 2 has 2 of 4 values ('500,900')"),
+        ("500,900,x,500", "line 2 holds something that is no number ('500,900,x,500')"),
+    ],
+)
+def test_damaged_line_of_returns_is_named(tmp_path, line, fault):
+    text = f"env_step,wall_seconds,return,length\n{line}\n1000,1800,12.5,500\n"
+    (tmp_path / "returns.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"runs: .*returns\.csv is damaged: ") as caught:
+        read_curve(tmp_path)
+    assert fault in str(caught.value)
+
+
 def test_published_figures_of_walker_walk_are_there():
     vision = read_published("walker_walk", "vision")["DreamerV3"]
     assert vision[vision[:, 0] == 100_000, 1] == [648.1]

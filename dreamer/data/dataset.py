@@ -98,6 +98,10 @@ class ReplayDataset(IterableDataset):
         }
         return _to_tensors(state)
 
+    def keep(self, generation: int) -> None:
+        """No state older than that of this generation of replay will be loaded any more."""
+        self.replay.keep(generation)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         state = _to_arrays(state)
         self._updates_due = state["updates_due"]

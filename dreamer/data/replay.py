@@ -160,6 +160,9 @@ class Replay:
             "random": self._random.bit_generator.state,
         }
 
+    def keep(self, generation: int) -> None:
+        """Forget what only states before this generation need: nothing so far, since the files hold no older rows."""
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state` and the files: newer rows are dropped, rows since overwritten count as evicted.
 

@@ -23,7 +23,8 @@ from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.spec import Env
 from dreamer.identity import digest
 from dreamer.training import generators
-from dreamer.training.checkpoint import save_checkpoint
+from dreamer.training.checkpoint import REPLAY_DIRECTORY, save_checkpoint
+from dreamer.training.disk import writing
 from dreamer.training.dreams import CONTEXT, dream_films
 from dreamer.training.evaluation import evaluate, model_losses
 from dreamer.training.report import write_gif
@@ -66,7 +67,9 @@ class Pictures:
         self.run_dir = run_dir
 
     def add(self, trainer: L.Trainer, tag: str, frames: list[Any], env_step: int) -> None:
-        data = write_gif(self.run_dir / "videos" / f"{tag.replace('/', '_')}_{env_step:09d}.gif", frames)
+        path = self.run_dir / "videos" / f"{tag.replace('/', '_')}_{env_step:09d}.gif"
+        with writing(path):
+            data = write_gif(path, frames)
         if isinstance(trainer.logger, TensorBoardLogger):
             height, width, _ = frames[0].shape
             image = Summary.Image(encoded_image_string=data, height=height, width=width, colorspace=3)
@@ -102,7 +105,8 @@ class Evaluate(Callback):
         env_steps = self.dataset.collector.env_steps
         is_finished = env_steps >= self.config.trainer.max_steps
         if self.due.interval and is_finished and self.due.last != env_steps and trainer.global_step:
-            save_checkpoint(trainer, self.run_log.run_dir)  # an hour of training is worth more than its evaluation
+            # An hour of training is worth more than its evaluation.
+            save_checkpoint(trainer, self.run_log.run_dir, self.dataset)
             self.run(trainer)
             self.due.last = env_steps  # the next checkpoint says that this one is done
         if self.env is not None:
@@ -170,7 +174,8 @@ class Checkpoints(Callback):
         self.random: dict[str, Any] | None = None  # of the checkpoint that the run goes on from
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        dataset = self.dataset.state_dict()  # first, since it counts the policy steps that are being taken
+        with writing(self.run_dir / REPLAY_DIRECTORY):
+            dataset = self.dataset.state_dict()  # first, since it counts the policy steps that are being taken
         checkpoint["dreamer"] = {
             "config": to_dict(self.config),
             "digest": digest(self.config),
@@ -192,13 +197,13 @@ class Checkpoints(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if time.monotonic() - self.saved_at >= 60 * self.config.trainer.checkpoint_minutes:
-            check_finite(outputs["metrics"], trainer.global_step)
+            check_finite(outputs["metrics"], trainer.global_step, batch)
             self.dataset.finish_steps()  # before anything is saved, so that logs and counters agree
-            save_checkpoint(trainer, self.run_dir)
+            save_checkpoint(trainer, self.run_dir, self.dataset)
             self.saved_at = time.monotonic()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        save_checkpoint(trainer, self.run_dir)
+        save_checkpoint(trainer, self.run_dir, self.dataset)
 
 
 class GracefulStop(Callback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning as L
@@ -25,8 +25,11 @@ from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.training import callbacks, checkpoint
+from dreamer.training.checkpoint_file import CheckpointFile
 from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
 from dreamer.training.device import choose_device, choose_precision
+from dreamer.training.disk import full_disk, writing
+from dreamer.training.lock import RunLock
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
@@ -38,7 +41,7 @@ from dreamer.types import Space
 
 @dataclass
 class Training:
-    """A run, ready to start. `resume` is the checkpoint file it goes on from, if any."""
+    """A run, ready to start. `resume` is the checkpoint file it goes on from, if any; `lock` is held until its end."""
 
     config: Config
     run_dir: Path
@@ -47,11 +50,50 @@ class Training:
     device: torch.device
     resume: Path | None
     compile: bool
+    lock: RunLock | None = field(default=None, kw_only=True)
+
+    def claim(self) -> None:
+        """Make run_dir if it is new, and hold it; ValueError where another process was faster."""
+        if self.lock is not None:
+            return
+        with writing(self.run_dir):
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.lock = RunLock(self.run_dir)
+        if checkpoint.is_run(self.run_dir):
+            self.release()
+            raise ValueError(
+                f"run_dir={self.run_dir} was new, and now holds a run of another process. Nothing was changed; "
+                "give the same command again to go on with that one, or choose another run_dir."
+            )
+
+    def release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
 
     def fit(self) -> None:
-        """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it."""
+        """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it, and
+        with 1 and a line where the disk is full."""
+        try:
+            self.claim()
+            self.train()
+        except Exception as error:
+            full = full_disk(error)
+            if full is None:
+                raise
+            saved = checkpoint.describe_saved(self.run_dir)
+            print(
+                f"error: the disk is full: {full}; {saved}. Free some space and give the same command to go on.",
+                file=sys.stderr,
+                flush=True,
+            )
+            sys.exit(1)
+        finally:
+            self.release()
+
+    def train(self) -> None:
         run_dir, config = self.run_dir, self.config
-        run_dir.mkdir(parents=True, exist_ok=True)
+        checkpoint.tidy(run_dir, self.resume)
         checkpoint.save_config(config, run_dir)
         stop = callbacks.GracefulStop(self.dataset)
         log = RunLog(config, self.dataset, run_dir)
@@ -65,7 +107,8 @@ class Training:
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=run_dir,
-            plugins=[LightningEnvironment()],  # under SLURM, Lightning would save and load files of its own
+            # Under SLURM, Lightning would save and load files of its own.
+            plugins=[LightningEnvironment(), CheckpointFile()],
             log_every_n_steps=1,  # RunLog logs in environment steps; Lightning would only warn of short runs
         )
         batches = checkpoint.Batches(self.dataset)
@@ -110,9 +153,27 @@ class Training:
 
 
 def prepare(config: Config) -> Training:
-    """Check what the user asked for, say what will happen, build it. ValueError before any directory exists."""
+    """Check what the user asked for, say what will happen, build it. ValueError before any directory exists.
+
+    A run_dir that is there is held from before it is looked at, by the lock of what is returned.
+    """
     quiet_libraries()
     check_env(config.env)
+    checkpoint.check_run_dir(config)
+    run_dir = Path(config.run_dir)
+    lock = RunLock(run_dir) if run_dir.is_dir() else None
+    try:
+        training = build(config)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    training.lock = lock
+    return training
+
+
+def build(config: Config) -> Training:
+    """All parts of a run, as new or as its checkpoint has them."""
     device = choose_device(config.trainer.device)
     compile = choose_compile(config.trainer.compile, config.num_updates)
     resume = checkpoint.find_resume(config)
@@ -131,6 +192,7 @@ def prepare(config: Config) -> Training:
     agent = build_agent(config, obs_space, action_space)
     if resume:
         checkpoint.load_weights(agent, resume[1], resume[0])
+        checkpoint.check_optimizer_fits(agent, resume[1], resume[0])
     replay = Replay(
         columns, capacity, config.batch_length + 1, envs.num_envs, storage, directory, config.seed, config.replay.online
     )
@@ -147,7 +209,7 @@ def prepare(config: Config) -> Training:
     if resume is None:
         return Training(config, run_dir, agent, dataset, device, None, compile)
     path, state = resume
-    dataset.load_state_dict(state["dreamer"]["dataset"])
+    checkpoint.restore_dataset(dataset, state, path)
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
     print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
     return Training(config, run_dir, agent, dataset, device, path, compile)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,10 +19,11 @@ from tqdm import tqdm
 from dreamer.compose import flat, to_dict
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
+from dreamer.returns_file import HEADER, RETURNS_FILE, Row, format_row, read_lines
 from dreamer.training.device import synchronize
+from dreamer.training.disk import write_whole, writing
 from dreamer.training.report import Share, Speed, duration, hours_left
-
-RETURNS_FILE = "returns.csv"
+from dreamer.types import Batch
 
 
 class Every:
@@ -76,7 +76,12 @@ class RunLog(Callback):
             logger.hparams.update(hyperparameters)  # `log_hyperparams` comes at the end, with the last return
         else:
             logger.log_hyperparams(hyperparameters)
-        self.log_metrics = lambda values, env_step: logger.log_metrics(values, step=env_step)
+
+        def log_metrics(values: dict[str, float], env_step: int) -> None:
+            with writing(Path(logger.log_dir or self.run_dir) / f"the log of logger={self.config.logger.name}"):
+                logger.log_metrics(values, step=env_step)
+
+        self.log_metrics = log_metrics
         self.dataset.after_step = self.on_policy_step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -113,16 +118,16 @@ class RunLog(Callback):
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
         self.num_summed += 1
         if self.due(self.env_steps):
-            self.log_scalars()
+            self.log_scalars(batch)
 
-    def log_scalars(self) -> None:
+    def log_scalars(self, batch: Batch | None = None) -> None:
         """Means since the last row, counters and speeds."""
         values = {name: float(total) / self.num_summed for name, total in self.sums.items()}
-        check_finite(values, self.updates)
+        check_finite(values, self.updates, batch)
         collector = self.dataset.collector
-        batch = self.config.batch_size * self.config.batch_length
+        rows = self.config.batch_size * self.config.batch_length
         values["replay/size"] = float(self.dataset.replay.num_rows)
-        values["replay/ratio"] = self.updates * batch / max(collector.policy_steps - collector.collect_steps, 1)
+        values["replay/ratio"] = self.updates * rows / max(collector.policy_steps - collector.collect_steps, 1)
         values["train/updates"] = float(self.updates)
         values["time/wall_hours"] = self.seconds / 3600
         values["time/update_share"] = self.speed.update_share = self.update_share.take()
@@ -141,15 +146,34 @@ class RunLog(Callback):
         self.progress.close(self.env_steps, self.updates, self.last_return)
 
 
-def check_finite(metrics: Mapping[str, float | Tensor], update: int) -> None:
-    """FloatingPointError where the losses or their gradients have become infinite, or no numbers at all."""
+def check_finite(metrics: Mapping[str, float | Tensor], update: int, batch: Batch | None = None) -> None:
+    """FloatingPointError where the losses or their gradients have become infinite, or no numbers at all.
+
+    It blames the batch of the update, where that holds what came from an environment and is no number.
+    """
     for name in ("loss/total", "grad/norm"):
         value = float(metrics[name])
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{name} is {value} at update {update:,}: the run has diverged. The last checkpoint is from "
-                "before; lower rates (model.optim.lr) in a new run_dir may keep it from happening."
-            )
+            cause = None if batch is None else spoiled_column(batch)
+            if cause is not None:
+                raise FloatingPointError(
+                    f"{name} is {value} at update {update:,}, since {cause} of its batch holds values that are not "
+                    "finite: the environment gave them, or the replay files are damaged. The last checkpoint is from "
+                    "before."
+                )
+            raise FloatingPointError(f"{name} is {value} at update {update:,}: {DIVERGED}")
+
+
+DIVERGED = (
+    "the run has diverged. The last checkpoint is from before; lower rates (model.optim.lr) in a new run_dir may keep "
+    "it from happening."
+)
+
+
+def spoiled_column(batch: Batch) -> str | None:
+    """The first column of a batch that came from the environment and is not finite; the rest the model has computed."""
+    columns = {**{f"obs.{key}": value for key, value in batch.obs.items()}, "reward": batch.reward}
+    return next((key for key, value in columns.items() if not value.isfinite().all()), None)
 
 
 class Progress(Protocol):
@@ -220,20 +244,33 @@ def shown(last_return: float | None) -> str:
 
 def append_return(path: Path, env_step: int, seconds: float, ret: float, length: int) -> None:
     is_new = not path.exists() or not path.stat().st_size
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if is_new:
-            writer.writerow(["env_step", "wall_seconds", "return", "length"])
-        writer.writerow([env_step, f"{seconds:.1f}", f"{ret:.4f}", length])
+    with writing(path), path.open("a", newline="", encoding="utf-8") as file:
+        file.write((f"{HEADER}\n" if is_new else "") + format_row(Row(env_step, seconds, ret, length)))
 
 
 def trim_returns(path: Path, env_step: int) -> None:
-    """Drop what lies beyond the checkpoint that a run goes on from: those steps will be taken again."""
+    """Drop what lies beyond the checkpoint that a run goes on from: those steps will be taken again.
+
+    Lines that hold no episode are dropped too, but for the half line of a killed process not in silence: the file as
+    it was is kept under another name.
+    """
     if not path.exists():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [line for line in file if line.endswith("\n")] or [""]  # no half line of a killed process
-    kept = [row for row in rows if int(row.split(",")[0]) <= env_step]
-    part = path.with_suffix(".part")
-    part.write_bytes("".join([header, *kept]).encode())
-    os.replace(part, path)
+    lines = [line for line in read_lines(path) if not line.is_torn]
+    if faults := [line.fault for line in lines if line.fault]:
+        kept = keep_damaged(path)
+        more = f" and {len(faults) - 1} more lines" if len(faults) > 1 else ""
+        print(f"{path} is damaged: {faults[0]}{more}. It is kept as {kept.name}; the run goes on with the sound lines.")
+    rows = [line.text for line in lines if line.row and line.row.env_step <= env_step]
+    write_whole(path, "".join(f"{text}\n" for text in [HEADER, *rows]).encode())
+
+
+def keep_damaged(path: Path) -> Path:
+    """Copy a file to the first free name of <path>.damaged, <path>.damaged2, ..."""
+    copy, count = path.with_name(f"{path.name}.damaged"), 1
+    while copy.exists():
+        count += 1
+        copy = path.with_name(f"{path.name}.damaged{count}")
+    with writing(copy, path.stat().st_size):
+        shutil.copyfile(path, copy)
+    return copy

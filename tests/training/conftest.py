@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,10 @@ from typing import Any
 
 import pytest
 import torch
+from short_runs import COUNTER, NO_EVALUATION, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dreamer.config import Config
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240.0  # within which a process must do what a test waits for, on a machine that has other work too
@@ -93,3 +97,18 @@ def wait_until() -> Callable[[subprocess.Popen[str], Callable[[], bool]], None]:
 @pytest.fixture(scope="session")
 def run_directory() -> type[RunDirectory]:
     return RunDirectory
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run with checkpoints of steps 320 and 480, that others try to go on from; they must leave it as it is."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    for max_steps in (320, 480):
+        train(tiny, path, max_steps, *COUNTER, NO_EVALUATION)
+    return path
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """The same run, to spoil."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

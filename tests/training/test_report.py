@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import build_agent, build_batch
 
 from dreamer.agent import Agent
 from dreamer.training import report
-from dreamer.training.run_log import Every, append_return, trim_returns
-from dreamer.types import Space
+from dreamer.training.run_log import Every, append_return, check_finite, trim_returns
+from dreamer.types import Batch, Space
 
 
 @pytest.fixture
@@ -163,3 +164,58 @@ def test_returns_torn_by_a_kill_or_empty_do_not_stop_a_resume(tmp_path):
     trim_returns(file, 100)
     append_return(file, 40, 1.0, 0.5, 7)
     assert file.read_text() == whole
+
+
+DAMAGED = {
+    "": "line 3 is blank",
+    "80,2.0": "line 3 has 2 of 4 values",
+    "80,2.0,x,7": "line 3 holds something that is no number",
+    "\0\0\0": "line 3 has 1 of 4 values",
+}
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_damaged_line_of_returns_is_named_and_the_file_kept(tmp_path, capsys, line):
+    file, copies = tmp_path / "returns.csv", []
+    for name in ("returns.csv.damaged", "returns.csv.damaged2"):
+        whole = "env_step,wall_seconds,return,length\n40,1.0,0.5,7\n"
+        file.write_text(f"{whole}{line}\n120,3.0,0.5,7\n160,4.0,0.5,7\n")
+        copies.append(file.read_text())
+        trim_returns(file, 120)
+        out = capsys.readouterr().out
+        assert f"{file} is damaged: {DAMAGED[line]}" in out and name in out and out.count("\n") == 1
+        assert file.read_text() == f"{whole}120,3.0,0.5,7\n"
+        assert (tmp_path / name).read_text() == copies[-1]
+
+
+def test_damaged_header_of_returns_is_named(tmp_path, capsys):
+    file = tmp_path / "returns.csv"
+    file.write_bytes(b"env_stup,wall_seconds,return,length\r\n40,1.0,\xff,7\r\n80,2.0,0.5,7\r\n")
+    trim_returns(file, 120)
+    assert "is damaged: line 1 is 'env_stup," in capsys.readouterr().out
+    assert file.read_text() == "env_step,wall_seconds,return,length\n80,2.0,0.5,7\n"
+
+
+def batch_with(**columns: torch.Tensor) -> Batch:
+    agent = build_agent()
+    batch = build_batch(agent)
+    return batch._replace(obs={**batch.obs, **{key: value for key, value in columns.items() if key in batch.obs}},
+                          **{key: value for key, value in columns.items() if key not in batch.obs})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("batch", "shown"),
+    [
+        (None, "lower rates"),
+        ({}, "lower rates"),
+        ({"reward": torch.full((2, 6), math.inf)}, "since reward of its batch holds values that are not finite"),
+        ({"pose": torch.full((2, 6, 2, 3), math.nan)}, "since obs.pose of its batch holds values that are not finite"),
+        ({"context_deter": torch.full((2, 24), math.nan)}, "lower rates"),  # the model's own
+    ],
+)
+def test_rates_are_blamed_only_where_the_batch_was_sound(batch, shown):
+    metrics = {"loss/total": math.nan, "grad/norm": 1.0}
+    with pytest.raises(FloatingPointError, match="loss/total is nan at update 7") as caught:
+        check_finite(metrics, 7, None if batch is None else batch_with(**batch))
+    assert shown in str(caught.value)
+    assert ("lower rates" in str(caught.value)) == (shown == "lower rates")

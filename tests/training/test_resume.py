@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
+from short_runs import COUNTER, differing, train
 
 from dreamer.training import callbacks
 from dreamer.training.checkpoint import find_resume, read_checkpoint
 from dreamer.training.module import DreamerModule
 from dreamer.training.run import check_overlap, prepare
 
-COUNTER = ("env=dummy_counter", "env.obs=both", "trainer.video_every=0")
 CLASS = ("env=custom", "trainer.video_every=0")
 STANDARDIZED = "model.standardize_vectors=true"
 CARTPOLE = (
     "env=cartpole_balance", "env.obs=proprio", "trainer.collect_steps=200", "trainer.train_ratio=2",
     "trainer.eval_every=800", "trainer.video_every=0",
 )  # fmt: skip
-
-
-def train(tiny, path: Path, max_steps: int, *words: str) -> None:
-    prepare(tiny(f"run_dir={path}", f"trainer.max_steps={max_steps}", *words)).fit()
-
-
-def differing(one: object, other: object, name: str = "") -> list[str]:
-    """Names of the entries of two nested states that are not equal, bit for bit."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = one.keys() | other.keys()
-        return [path for key in keys for path in differing(one.get(key), other.get(key), f"{name}/{key}")]
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
-        return differing(dict(enumerate(one)), dict(enumerate(other)), name)
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return [] if torch.equal(one, other) else [name]
-    return [] if one == other else [name]
 
 
 @pytest.mark.parametrize(
@@ -133,14 +116,6 @@ def test_diverged_run_ends_and_keeps_the_checkpoint_from_before(tiny, tmp_path, 
     assert all(value.isfinite().all() for value in saved["state_dict"].values())
 
 
-@pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
-    """A short run that others try to go on from; they must leave it as it is."""
-    path = tmp_path_factory.mktemp("finished") / "run"
-    train(tiny, path, 480, *COUNTER, "trainer.eval_every=0")
-    return path
-
-
 def test_pictures_in_a_thread_are_refused_on_macos(tiny):
     words = ("env=dummy_counter", "env.obs=both", "trainer.overlap=true")
     with pytest.raises(ValueError, match=r"trainer\.overlap=true draws .* add env\.workers=process"):
@@ -182,7 +157,9 @@ def test_truncated_checkpoint_is_refused(tiny, finished, tmp_path, kept):
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"
     file.parent.mkdir(parents=True)
     file.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(ValueError, match=r"checkpoint=.*last\.ckpt cannot be read; it is truncated or no checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint=.*last\.ckpt cannot be read; it is truncated, damaged or no checkpoint"
+    ):
         prepare(tiny(f"run_dir={tmp_path / 'run'}", *COUNTER))
 
 

@@ -1,0 +1,110 @@
+"""A full disk ends a run in one line that says what is safe, and leaves the older checkpoint whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+from short_runs import COUNTER, NO_EVALUATION, train
+
+from dreamer.data.dataset import ReplayDataset
+from dreamer.training import callbacks, checkpoint_file, disk, run_log
+from dreamer.training.checkpoint import read_checkpoint
+from dreamer.training.run import prepare
+
+WORDS = ("env=dummy_counter", "env.obs=both", NO_EVALUATION)
+SAFE = "the checkpoint of environment step 480 is whole"
+
+
+def full(*arguments, **named):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def half_a_file(state, file) -> None:
+    file.write(b"0" * 1000)
+    full()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "failing", "shown"),
+    [
+        pytest.param(checkpoint_file.torch, "save", half_a_file, "checkpoints/last.part", id="checkpoint"),
+        pytest.param(disk.os, "fsync", full, "config.yaml", id="config"),
+        pytest.param(ReplayDataset, "state_dict", full, "replay", id="replay"),
+        pytest.param(run_log, "format_row", full, "returns.csv", id="returns"),
+        pytest.param(callbacks, "write_gif", full, "videos/open_loop_image", id="video"),
+        pytest.param(TensorBoardLogger, "log_metrics", full, "the log of logger=tensorboard", id="log"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
+    tiny, copied, monkeypatch, capsys, place, name, failing, shown
+):
+    training = prepare(tiny(f"run_dir={copied}", "trainer.max_steps=700", "trainer.video_every=80", *WORDS))
+    capsys.readouterr()
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(place, name, failing)
+        training.fit()
+    err = capsys.readouterr().err
+    assert caught.value.code == 1
+    line = next(line for line in err.splitlines() if line.startswith("error: "))
+    assert "the disk is full" in line and shown in line and SAFE in line and "are free" in line, line
+    assert "Traceback" not in err
+    path = copied / "checkpoints"
+    assert sorted(os.listdir(path)) == ["last.ckpt", "previous.ckpt"] and not list(copied.rglob("*.part"))
+    assert read_checkpoint(path / "last.ckpt")["dreamer"]["env_steps"] == 480
+    train(tiny, copied, 700, "trainer.video_every=80", *WORDS)
+    assert read_checkpoint(path / "last.ckpt")["dreamer"]["env_steps"] == 700
+
+
+def test_a_checkpoint_without_room_is_not_begun(tiny, copied, monkeypatch, capsys):
+    training = prepare(tiny(f"run_dir={copied}", "trainer.max_steps=560", *COUNTER, NO_EVALUATION))
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        usage = psutil.disk_usage(str(copied))
+        patch.setattr(disk.psutil, "disk_usage", lambda path: usage._replace(free=1000))
+        patch.setattr(ReplayDataset, "state_dict", lambda dataset: pytest.fail("the replay was saved all the same"))
+        training.fit()
+    err = capsys.readouterr().err
+    assert "it needs 0.7 MB, and 0.0 MB are free" in err and SAFE in err
+
+
+def test_other_errors_of_the_system_stay_as_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError), disk.writing(tmp_path / "file"):
+        (tmp_path / "nowhere" / "file").write_text("")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 6 MB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(path)]
+    if not sys.platform.startswith("linux") or os.getuid() != 0:
+        pytest.skip("only root may mount a small disk, and only Linux has tmpfs")
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"this machine lets nobody mount a small disk: {mounted.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_disk_that_is_really_full_ends_the_run_in_a_line(finish, small_disk):
+    words = (
+        "env=dummy_counter", "env.obs=both", f"run_dir={small_disk / 'run'}", "trainer.compile=off", NO_EVALUATION,
+        "trainer.checkpoint_minutes=0.005", "trainer.video_every=400",
+    )  # fmt: skip
+    status, out, err = finish(*words, "trainer.max_steps=1e5")
+    assert status == 1, (out, err)
+    assert err.startswith("error: the disk is full: ") and "Traceback" not in err and err.count("\n") == 1, err
+    path = small_disk / "run"
+    assert not list(path.rglob("*.part"))
+    env_steps = read_checkpoint(path / "checkpoints" / "last.ckpt")["dreamer"]["env_steps"]
+    assert f"the checkpoint of environment step {env_steps:,} is whole" in err
+    subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
+    status, out, err = finish(*words, f"trainer.max_steps={env_steps + 400}")
+    assert status == 0 and f"at environment step {env_steps:,}, update" in out, err
