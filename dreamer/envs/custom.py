@@ -17,6 +17,7 @@ from dreamer.envs.modules import check_arguments, import_own, own_class
 from dreamer.envs.notices import NOTICES
 from dreamer.envs.rendering import choose_backend_for_gymnasium
 from dreamer.envs.seeding import is_seeded, reset_seeded
+from dreamer.envs.spaces import plain
 
 GYMNASIUM = ("reset", "step", "observation_space", "action_space")
 DM_ENV = ("reset", "step", "observation_spec", "action_spec")
@@ -97,7 +98,7 @@ class FromDmEnv:
 def to_space(spec: Any, owner: str) -> spaces.Space:
     """A spec of dm_env, nested in mappings and sequences, as a space."""
     if isinstance(spec, Mapping):
-        return spaces.Dict({key: to_space(part, f"{owner} {key}") for key, part in spec.items()})
+        return spaces.Dict({key: to_space(part, f"{owner} {plain(key)}") for key, part in spec.items()})
     if isinstance(spec, list | tuple):
         return spaces.Tuple([to_space(part, owner) for part in spec])
     if isinstance(spec, specs.DiscreteArray):

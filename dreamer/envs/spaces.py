@@ -145,9 +145,14 @@ def _parts(space: spaces.Space, path: Path) -> Iterator[tuple[Path, spaces.Space
 
 
 def _name(path: Path, space: spaces.Space) -> str:
-    name = ".".join(re.sub(r"[^\w.-]+", "_", str(step)) for step in path)
+    name = ".".join(plain(step) for step in path)
     name = name or ("image" if _is_picture(space) else "state")
     return f"{name}_" if name in LOSS_NAMES else name
+
+
+def plain(step: str | int) -> str:
+    """A key of theirs in our names."""
+    return re.sub(r"[^\w.-]+", "_", str(step))
 
 
 def _is_picture(space: spaces.Space) -> bool:

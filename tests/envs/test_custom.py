@@ -123,8 +123,8 @@ def test_specs_of_dm_env_become_spaces(spec: Any, space: spaces.Space) -> None:
 
 
 def test_words_are_no_observation() -> None:
-    with pytest.raises(ValueError, match=r"^env.class=X: observation task is StringArray.*has no fixed shape"):
-        to_space({"task": specs.StringArray(())}, "env.class=X: observation")
+    with pytest.raises(ValueError, match=r"^env.class=X: observation the_task is StringArray.*has no fixed shape"):
+        to_space({"the\ntask": specs.StringArray(())}, "env.class=X: observation")
 
 
 @pytest.mark.parametrize(
