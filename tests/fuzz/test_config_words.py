@@ -200,7 +200,7 @@ def test_any_words_make_a_config_that_can_be_saved_or_are_refused_in_a_line_or_t
 
 
 def names_one_of(words: list[str], message: str) -> bool:
-    """Whether one of the words stands in the message: its key or where that begins, its value, or what is in its ${}."""
+    """Whether one of the words stands in the message: its key or where that begins, its value, or its ${}."""
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
         parts = [repr(word), key, key.partition(".")[0], value, word[:80], *re.findall(r"\$\{([\w.:]+)", value)]

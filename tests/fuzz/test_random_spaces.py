@@ -196,7 +196,7 @@ def check_content(value: np.ndarray, theirs: np.ndarray, space: Space) -> None:
     if space.dtype == "float32":
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(value, theirs.astype(np.float32))
-    elif space.is_image and value.size == theirs.size:
+    elif space.is_image and sorted(value.shape) == sorted((*theirs.shape, 1)[:3]):
         assert sorted(value.ravel()) == sorted(theirs.ravel())
     elif space.is_image and theirs.size:
         assert theirs.min() <= value.min() and value.max() <= theirs.max()
@@ -395,6 +395,7 @@ class DmNoise(dm_env.Environment):
 @example([specs.Array((2,), float)], specs.DiscreteArray(2), "auto", 0)  # was given an int64
 @example([specs.Array((2,), float)], specs.Array((), bool), "auto", 0)  # was given an int8 [1]
 @example([specs.Array((2,), float)], specs.Array((0,), bool), "auto", 0)  # was refused without its name
+@example({"\n": specs.StringArray(())}, specs.DiscreteArray(2), "auto", 0)  # was two lines
 @given(
     st.one_of(nested_specs(PLAIN_SPECS), nested_specs(st.one_of(PLAIN_SPECS, STRANGE_SPECS))),
     st.one_of(PLAIN_SPECS, st.lists(PLAIN_SPECS, max_size=3), STRANGE_SPECS),
