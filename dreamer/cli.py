@@ -24,7 +24,7 @@ from dreamer.bounds import check_bounds
 from dreamer.compose import as_fields, parse
 from dreamer.config import Config
 from dreamer.errors import RunStopped
-from dreamer.typos import NAMELESS_OPTION, describe
+from dreamer.typos import NAMELESS, describe
 
 T = TypeVar("T")
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -55,7 +55,7 @@ def run(main: Callable[[], Any], schema: type = Config) -> None:
     except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
         _exit(describe(error, schema))
     except ValueError as error:
-        if not str(error).startswith(NAMELESS_OPTION):
+        if not str(error).startswith(NAMELESS):
             raise
         _exit(describe(error, schema))
 

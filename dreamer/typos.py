@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from difflib import SequenceMatcher
 
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError
 
 from dreamer.bounds import leaves, nearest
 
 GROUPS_WITHOUT_KEYS = ("experiment", "debug")
-NAMELESS_OPTION = "Config group override must be a string"
+NAMELESS_OPTION = "Config group override "
+TOO_MANY_DIGITS = "Exceeds the limit"
+NAMELESS = (NAMELESS_OPTION, TOO_MANY_DIGITS)
+"""How the plain ValueErrors begin that Hydra raises of a word without naming it."""
 KINDS = {
     "int": "a whole number, such as 16",
     "float": "a number, such as 0.5 or 4e-5",
@@ -35,7 +40,11 @@ def describe(error: Exception, schema: type) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return _unknown_option(error.missing_cfg_file, [name for name in error.options if not name.startswith("_")])
     if str(error).startswith(NAMELESS_OPTION):
-        return f"{_bare_number(schema)} must name an option of that group; --help lists them."
+        return (
+            f"{_typed(_names_no_option, schema, 'group=option')} must name an option of that group; --help lists them."
+        )
+    if str(error).startswith(TOO_MANY_DIGITS):
+        return f"{_typed(_has_too_many_digits, schema, 'a number')} has more digits than Python reads; write it as 1e6."
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write key=value, and quotes around a value with spaces or commas."
     if isinstance(error, MarkedYAMLError):
@@ -65,11 +74,26 @@ def _unknown_option(path: str, options: list[str]) -> str:
     return f"unknown {group} '{option}'; {hint}"
 
 
-def _bare_number(schema: type) -> str:
-    """The `group=3` or `group=true` among the arguments: Hydra complains of it without naming it."""
+def _typed(is_meant: Callable[[str, type], bool], schema: type, otherwise: str) -> str:
+    """The argument that Hydra complains of without naming it; the beginning of a long one."""
+    word = next((word for word in sys.argv[1:] if is_meant(word, schema)), otherwise)
+    return word if len(word) <= 80 else f"{word[:80]}..."
+
+
+def _names_no_option(word: str, schema: type) -> bool:
+    """Whether a word is a `group=3` or `group=true`."""
     groups = [item.name for item in fields(schema) if item.default_factory is not MISSING]
-    pattern = rf"({'|'.join([*groups, *GROUPS_WITHOUT_KEYS])})=([-+.\d][-+.\de]*|true|false)"
-    return next((word for word in sys.argv[1:] if re.fullmatch(pattern, word, re.IGNORECASE)), "group=option")
+    try:
+        override = OverridesParser.create().parse_override(word)
+        is_text = isinstance(override.value(), str | list | dict)
+    except (HydraException, ValueError):  # a flag, or another word that cannot be read
+        return False
+    group = override.key_or_group
+    return not is_text and (group in (*groups, *GROUPS_WITHOUT_KEYS) or group.partition("/")[0] == "hydra")
+
+
+def _has_too_many_digits(word: str, schema: type) -> bool:
+    return any(len(digits) > sys.get_int_max_str_digits() for digits in re.findall(r"[\d_]+", word))
 
 
 def _unknown_key(key: str, schema: type) -> str:

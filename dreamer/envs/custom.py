@@ -17,6 +17,7 @@ from dreamer.envs.modules import check_arguments, import_own, own_class
 from dreamer.envs.notices import NOTICES
 from dreamer.envs.rendering import choose_backend_for_gymnasium
 from dreamer.envs.seeding import is_seeded, reset_seeded
+from dreamer.envs.spaces import plain
 
 GYMNASIUM = ("reset", "step", "observation_space", "action_space")
 DM_ENV = ("reset", "step", "observation_spec", "action_spec")
@@ -76,7 +77,8 @@ class FromDmEnv:
     def __init__(self, env: Any, name: str) -> None:
         self.env = env
         self.observation_space = to_space(env.observation_spec(), f"{name}: observation")
-        self.action_space = to_space(env.action_spec(), f"{name}: action")
+        self._action_spec = env.action_spec()
+        self.action_space = to_space(self._action_spec, f"{name}: action")
         if hasattr(env, "render"):
             self.render = env.render
 
@@ -84,7 +86,7 @@ class FromDmEnv:
         return reset_seeded(self.env, seed).observation, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        row: dm_env.TimeStep = self.env.step(action)
+        row: dm_env.TimeStep = self.env.step(_as_specified(action, self._action_spec))
         is_terminal = bool(row.last() and row.discount == 0)
         return row.observation, float(row.reward), is_terminal, row.last() and not is_terminal, {}
 
@@ -96,14 +98,14 @@ class FromDmEnv:
 def to_space(spec: Any, owner: str) -> spaces.Space:
     """A spec of dm_env, nested in mappings and sequences, as a space."""
     if isinstance(spec, Mapping):
-        return spaces.Dict({key: to_space(part, f"{owner} {key}") for key, part in spec.items()})
+        return spaces.Dict({key: to_space(part, f"{owner} {plain(key)}") for key, part in spec.items()})
     if isinstance(spec, list | tuple):
         return spaces.Tuple([to_space(part, owner) for part in spec])
     if isinstance(spec, specs.DiscreteArray):
         return spaces.Discrete(spec.num_values)
     if not isinstance(spec, specs.Array) or spec.dtype.kind not in "biuf":
         raise ValueError(f"{owner} is {spec}, which has no fixed shape of numbers; leave it out or wrap it.")
-    if spec.dtype == bool:
+    if spec.dtype == bool and 0 not in spec.shape:
         return spaces.MultiBinary(spec.shape or 1)
     limits = np.iinfo(spec.dtype) if spec.dtype.kind in "iu" else None
     low, high = (limits.min, limits.max) if limits else (-np.inf, np.inf)
@@ -111,3 +113,10 @@ def to_space(spec: Any, owner: str) -> spaces.Space:
         low, high = spec.minimum, spec.maximum
     low, high = (np.broadcast_to(bound, spec.shape).astype(spec.dtype) for bound in (low, high))
     return spaces.Box(low, high, spec.shape, spec.dtype.type)
+
+
+def _as_specified(action: Any, spec: Any) -> Any:
+    """An action of the space that `to_space` made of `spec`, in the type and shape that `spec.validate` asks for."""
+    if isinstance(spec, list | tuple):
+        return tuple(_as_specified(part, one) for part, one in zip(action, spec, strict=True))
+    return np.asarray(action, spec.dtype).reshape(spec.shape)[()]

@@ -20,7 +20,7 @@ from dreamer.envs.modules import check_arguments, import_own, install_command
 from dreamer.envs.notices import NOTICES
 from dreamer.envs.rendering import choose_backend_for_gymnasium, why_nothing_draws
 from dreamer.envs.seeding import reset_seeded, takes_keyword
-from dreamer.envs.spaces import action_of, encode_picture, observation_entries, resized
+from dreamer.envs.spaces import action_of, encode_picture, in_a_line, observation_entries, resized
 from dreamer.types import Space, TimeStep
 
 PICTURES = "rgb_array"
@@ -89,11 +89,21 @@ class Gymnasium:
     def __init__(self, env: Any, name: str, obs: str, action_repeat: int, size: int | None) -> None:
         self._env, self._name = env, name
         self._all_entries = entries = observation_entries(env.observation_space, size, name)
-        self._entries = {key: entry for key, entry in entries.items() if _is_wanted(obs, entry.space)}
+        if not any(entry.space.size for entry in entries.values()):
+            raise ValueError(
+                f"{name} has nothing to observe: its observation_space is {in_a_line(env.observation_space)}."
+            )
+        self._entries = {
+            key: entry for key, entry in entries.items() if entry.space.size and _is_wanted(obs, entry.space)
+        }
         self.obs_space = {key: entry.space for key, entry in self._entries.items()}
         self._encode_frame = partial(encode_picture, height=size or 64, width=size or 64)
         self._is_drawn = obs in ("vision", "both") and not any(space.is_image for space in self.obs_space.values())
         if self._is_drawn:
+            if "image" in self.obs_space:
+                raise ValueError(
+                    f"env.obs={obs}: {name} would be drawn as image, which is one of its numbers; rename it."
+                )
             self._check_drawing(obs)
             self.obs_space["image"] = Space((size or 64, size or 64, 3), "uint8")
         if not self.obs_space or (obs == "both" and all(space.is_image for space in self.obs_space.values())):

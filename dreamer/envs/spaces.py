@@ -16,6 +16,7 @@ from dreamer.types import Space
 
 Path = tuple[str | int, ...]
 UNBOUNDED = 1e10  # what some say of an actuator without limits
+MOST_VALUES = 2**20  # of all the choices of a space together: each is an entry of what a network gets
 
 
 class Entry(NamedTuple):
@@ -70,28 +71,37 @@ def resized(space: spaces.Space, entries: dict[str, Entry]) -> list[str]:
 def action_of(space: spaces.Space, owner: str) -> Action:
     """Box: float32 [A] in [-1, 1]; Discrete, MultiDiscrete, MultiBinary: int32 [n] counted from 0; a Tuple of one kind:
     its parts one after another."""
+    if isinstance(space, spaces.Box | spaces.MultiDiscrete) and 0 in space.shape:
+        raise ValueError(f"{owner}: action {in_a_line(space)} has no entry, so there is nothing to choose.")
     if isinstance(space, spaces.Box):
         return _continuous_action(space)
     if isinstance(space, spaces.Tuple):
         return _tuple_action(space, owner)
-    if (counts := _counts(space)) is None:
+    if (counts := _counts(space, f"{owner}: action")) is None:
         raise ValueError(
-            f"{owner}: action {space} is not understood; it may be Box, Discrete, MultiDiscrete, MultiBinary, or a "
-            "Tuple of one of these kinds."
+            f"{owner}: action {in_a_line(space)} is not understood; it may be Box, Discrete, MultiDiscrete, "
+            "MultiBinary, or a Tuple of one of these kinds."
         )
     start, shape, dtype = counts.start, space.shape, space.dtype
 
     def decode(action: np.ndarray) -> Any:
-        values = (action + start).astype(dtype).reshape(shape)
-        return values[()] if shape == () else values
+        values = (action.astype(dtype) + start).astype(dtype).reshape(shape)
+        return values[()] if isinstance(space, spaces.Discrete) else values  # np.int64(1), not array(1)
 
     return Action(Space((len(counts.classes),), "int32", counts.classes), decode)
 
 
+def in_a_line(space: spaces.Space, most: int = 200) -> str:
+    """A space as a message shows it: bounds of many entries take lines, which say no more."""
+    text = " ".join(str(space).split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def finite_bounds(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Low and high of every action entry, float64; [-1, 1] where one of them is missing."""
+    low, high = low.astype(np.float64), high.astype(np.float64)
     is_bounded = (low > -UNBOUNDED) & (high < UNBOUNDED)
-    return np.where(is_bounded, low, -1.0).astype(np.float64), np.where(is_bounded, high, 1.0).astype(np.float64)
+    return np.where(is_bounded, low, -1.0), np.where(is_bounded, high, 1.0)
 
 
 def rescale(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -106,15 +116,21 @@ class _Counts(NamedTuple):
     start: np.ndarray
 
 
-def _counts(space: spaces.Space) -> _Counts | None:
+def _counts(space: spaces.Space, owner: str) -> _Counts | None:
+    counts = None
     if isinstance(space, spaces.Discrete):
-        return _Counts((int(space.n),), np.array([space.start]))
-    if isinstance(space, spaces.MultiDiscrete):
-        return _Counts(tuple(int(n) for n in space.nvec.flat), space.start.reshape(-1))
-    if isinstance(space, spaces.MultiBinary):
+        counts = _Counts((int(space.n),), np.array([space.start]))
+    elif isinstance(space, spaces.MultiDiscrete):
+        counts = _Counts(tuple(int(n) for n in space.nvec.flat), space.start.reshape(-1))
+    elif isinstance(space, spaces.MultiBinary):
         size = int(np.prod(space.shape))
-        return _Counts((2,) * size, np.zeros(size, np.int64))
-    return None
+        counts = _Counts((2,) * size, np.zeros(size, np.int64))
+    if counts and sum(counts.classes) > MOST_VALUES:
+        raise ValueError(
+            f"{owner} {in_a_line(space)} has {sum(counts.classes):,} values, each an entry of what a network gets; "
+            f"wrap the environment so that it has at most {MOST_VALUES:,}, or numbers instead."
+        )
+    return counts
 
 
 def _parts(space: spaces.Space, path: Path) -> Iterator[tuple[Path, spaces.Space]]:
@@ -129,9 +145,14 @@ def _parts(space: spaces.Space, path: Path) -> Iterator[tuple[Path, spaces.Space
 
 
 def _name(path: Path, space: spaces.Space) -> str:
-    name = ".".join(re.sub(r"[^\w.-]+", "_", str(step)) for step in path)
+    name = ".".join(plain(step) for step in path)
     name = name or ("image" if _is_picture(space) else "state")
     return f"{name}_" if name in LOSS_NAMES else name
+
+
+def plain(step: str | int) -> str:
+    """A key of theirs in our names."""
+    return re.sub(r"[^\w.-]+", "_", str(step))
 
 
 def _is_picture(space: spaces.Space) -> bool:
@@ -146,6 +167,8 @@ def _picture_size(space: spaces.Space) -> tuple[int, int]:
 
 def _picture(path: Path, space: spaces.Space, height: int, width: int, owner: str) -> Entry:
     assert space.shape is not None
+    if 0 in space.shape:
+        raise ValueError(f"{owner} is a picture of {list(space.shape)}, without a pixel; leave it out.")
     channels = channels_last(np.empty(space.shape, np.uint8)).shape[2]
 
     def encode(value: Any) -> np.ndarray:
@@ -165,8 +188,12 @@ def encode_picture(value: Any, height: int, width: int) -> np.ndarray:
 def _vector(path: Path, space: spaces.Space, owner: str) -> Entry:
     if isinstance(space, spaces.Box):
         return Entry(path, Space(space.shape, "float32"), partial(np.array, dtype=np.float32))
-    if (counts := _counts(space)) is None:
-        raise ValueError(f"{owner} is {space}, which has no fixed shape of numbers; leave it out or wrap it.")
+    if isinstance(space, spaces.MultiDiscrete) and 0 in space.shape:
+        raise ValueError(f"{owner} is {in_a_line(space)}, which has no entry; leave it out.")
+    if (counts := _counts(space, owner)) is None:
+        raise ValueError(
+            f"{owner} is {in_a_line(space)}, which has no fixed shape of numbers; leave it out or wrap it."
+        )
     start = counts.start
 
     def encode(value: Any) -> np.ndarray:
@@ -178,19 +205,27 @@ def _vector(path: Path, space: spaces.Space, owner: str) -> Entry:
 def _continuous_action(space: spaces.Box) -> Action:
     """An entry without one of its bounds takes [-1, 1], cut off at the bound that it has."""
     low, high = (bound.reshape(-1) for bound in finite_bounds(space.low, space.high))
-    is_whole = np.issubdtype(space.dtype, np.integer)
+    is_whole = space.dtype.kind != "f"
 
     def decode(action: np.ndarray) -> np.ndarray:
         value = rescale(action, low, high).reshape(space.shape)
-        return np.clip(np.rint(value) if is_whole else value, space.low, space.high).astype(space.dtype)
+        value = np.rint(value) if is_whole else value
+        with np.errstate(invalid="ignore"):  # what does not fit the type is cut off
+            theirs = value.astype(space.dtype)
+        # The bounds themselves, for float64 has no place for every one of int64 and uint64.
+        return np.where(value <= space.low, space.low, np.where(value >= space.high, space.high, theirs))
 
     return Action(Space((low.size,), "float32"), decode)
 
 
 def _tuple_action(space: spaces.Tuple, owner: str) -> Action:
     parts = [action_of(part, owner) for part in space.spaces]
+    if not parts:
+        raise ValueError(f"{owner}: action {in_a_line(space)} has no entry, so there is nothing to choose.")
     if len({part.space.dtype for part in parts}) != 1:
-        raise ValueError(f"{owner}: action {space} mixes continuous and discrete parts, which one actor cannot choose.")
+        raise ValueError(
+            f"{owner}: action {in_a_line(space)} mixes continuous and discrete parts, which one actor cannot choose."
+        )
     ends = np.cumsum([part.space.shape[0] for part in parts])[:-1]
 
     def decode(action: np.ndarray) -> tuple[Any, ...]:

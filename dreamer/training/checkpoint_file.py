@@ -80,6 +80,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     else:
         state = read_archive(path)
         check_kinds(state, RUN_KINDS, path)
+        policy_file.check_header(state["dreamer"], path)
         check_optimizer(state["optimizer_states"], path)
         check_generator(state["dreamer"]["random"]["cpu"], path)
     for name, value in state["state_dict"].items():

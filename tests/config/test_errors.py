@@ -156,6 +156,10 @@ def test_saved_config_of_another_version_is_refused_by_its_key(composed):
         (["batch_length=1"], "error: batch_length=1 must be at least 2."),
         (["env=walker_walk", "model=12"], "error: model=12 must name an option of that group"),
         (["debug=true"], "error: debug=true must name an option of that group"),
+        (["+model=-inf"], "error: +model=-inf must name an option of that group"),
+        (["hydra/help=null"], "error: hydra/help=null must name an option of that group"),
+        (["~model=3"], "error: ~model=3 must name an option of that group"),
+        (["seed=" + "9" * 5000], f"error: seed={'9' * 75}... has more digits than Python reads; write it as 1e6."),
         (["run_dir=${nothing}"], "error: Interpolation key 'nothing' not found"),
     ],
 )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import dm_env
 import numpy as np
 import pytest
+import robots
 from dm_env import specs
 from gymnasium import spaces
 
 from dreamer.config import EnvConfig
-from dreamer.envs.custom import to_space
+from dreamer.envs.custom import FromDmEnv, to_space
 from dreamer.envs.make import make_env
 from dreamer.types import Space
 
@@ -111,6 +113,7 @@ def test_what_cannot_work_is_refused_by_the_name_the_user_typed(changes: dict[st
             spaces.Box(np.array([-1.0, 0]), np.array([3.0, 3]), dtype=float),
         ),
         (specs.Array((), bool), spaces.MultiBinary(1)),
+        (specs.Array((0,), bool), spaces.Box(0, 1, (0,), bool)),
         ((specs.DiscreteArray(2), specs.DiscreteArray(3)), spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)])),
         ({"a": specs.DiscreteArray(2)}, spaces.Dict({"a": spaces.Discrete(2)})),
     ],
@@ -120,5 +123,31 @@ def test_specs_of_dm_env_become_spaces(spec: Any, space: spaces.Space) -> None:
 
 
 def test_words_are_no_observation() -> None:
-    with pytest.raises(ValueError, match=r"^env.class=X: observation task is StringArray.*has no fixed shape"):
-        to_space({"task": specs.StringArray(())}, "env.class=X: observation")
+    with pytest.raises(ValueError, match=r"^env.class=X: observation the_task is StringArray.*has no fixed shape"):
+        to_space({"the\ntask": specs.StringArray(())}, "env.class=X: observation")
+
+
+@pytest.mark.parametrize(
+    ("spec", "ours", "theirs"),
+    [
+        (specs.DiscreteArray(4), np.int64(3), np.int32(3)),
+        (specs.Array((), bool), np.ones(1, np.int8), np.bool_(True)),
+        ([specs.DiscreteArray(4, np.int8), specs.Array((2,), float)], (1, [0.5, 1]), (np.int8(1), np.array([0.5, 1]))),
+    ],
+)
+def test_an_action_has_the_type_and_shape_that_its_spec_validates(
+    spec: Any, ours: Any, theirs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+
+    def step(self: robots.Walker, action: Any) -> dm_env.TimeStep:
+        taken.append(action)
+        return dm_env.transition(0.0, self.observe())
+
+    monkeypatch.setattr(robots.Walker, "action_spec", lambda self: spec)
+    monkeypatch.setattr(robots.Walker, "step", step)
+    FromDmEnv(robots.Walker(), "env.class=X").step(ours)
+    parts = [taken[0], spec, theirs] if isinstance(spec, list) else [taken, [spec], [theirs]]
+    for action, part, expected in zip(*parts, strict=True):
+        part.validate(action)
+        np.testing.assert_array_equal(action, expected)

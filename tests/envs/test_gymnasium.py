@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import robots  # registers Blind-v0
+from gymnasium import spaces
 
 from dreamer.config import EnvConfig
 from dreamer.envs import rendering
@@ -373,3 +374,29 @@ def test_what_cannot_work_is_refused_by_the_name_the_user_typed(changes: dict[st
     with pytest.raises(ValueError) as caught:
         make_env(config(**{"id": "CartPole-v1", **changes}))
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "expected"),
+    [
+        (spaces.Dict({}), "auto", r"env\.id=X has nothing to observe: its observation_space is Dict\(\)\.$"),
+        (spaces.Box(-1, 1, (0,)), "proprio", r"env\.id=X has nothing to observe"),
+        (
+            spaces.Dict({"image": spaces.Box(-1, 1, (2,))}),
+            "both",
+            r"env\.obs=both: env\.id=X would be drawn as image, which is one of its numbers; rename it\.$",
+        ),
+    ],
+)
+def test_what_leaves_nothing_to_learn_from_is_refused(
+    space: spaces.Space, obs: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robots.Blind, "observation_space", space)
+    with pytest.raises(ValueError, match=rf"^{expected}"):
+        Gymnasium(robots.Blind(render_mode="rgb_array"), "env.id=X", obs, 1, None)
+
+
+def test_observations_without_an_entry_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = spaces.Dict({"foot": spaces.Box(-1, 1, (0, 3)), "pose": spaces.Box(-1, 1, (2,))})
+    monkeypatch.setattr(robots.Blind, "observation_space", space)
+    assert list(Gymnasium(robots.Blind(), "env.id=X", "auto", 1, None).obs_space) == ["pose"]

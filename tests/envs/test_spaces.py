@@ -105,6 +105,48 @@ def test_whole_numbers_between_bounds_are_rounded() -> None:
     assert action.decode(np.array([0.13], np.float32)) == [6] and action.decode(np.array([-1], np.float32)) == [0]
 
 
+def test_whole_numbers_stop_at_bounds_that_no_float_can_tell() -> None:
+    ends = np.iinfo(np.uint64).max, np.iinfo(np.int64).min + 1
+    for end, dtype in zip(ends, (np.uint64, np.int64), strict=True):
+        action = action_of(spaces.Box(np.array([end], dtype), np.array([end], dtype), dtype=dtype), "env.id=X")
+        assert action.decode(np.zeros(1, np.float32)) == [end]
+
+
+def test_truth_values_between_bounds_are_rounded() -> None:
+    action = action_of(spaces.Box(0, 1, (3,), bool), "env.id=X")
+    np.testing.assert_array_equal(action.decode(np.array([-0.5, -1, 0.1], np.float32)), [False, False, True])
+
+
+@pytest.mark.parametrize("space", [spaces.Box(0, 1, ()), spaces.MultiDiscrete(3)])
+def test_an_action_without_dimensions_is_an_array_if_its_space_says_so(space: spaces.Space) -> None:
+    assert space.contains(action_of(space, "env.id=X").decode(np.zeros(1, np.int32)))
+
+
+def test_choices_counted_from_afar_are_exact() -> None:
+    start = np.array([2**62], np.uint64)
+    action = action_of(spaces.MultiDiscrete(np.array([2]), np.uint64, start=start), "env.id=X")
+    assert int(action.decode(np.array([1], np.int32))[0]) == 2**62 + 1
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (spaces.Discrete(2**40), "observation state Discrete(1099511627776) has 1,099,511,627,776 values"),
+        (spaces.Box(0, 255, (0, 3), np.uint8), "observation image is a picture of [0, 3], without a pixel"),
+        (spaces.MultiDiscrete(np.array([], int)), "observation state is MultiDiscrete([]), which has no entry"),
+    ],
+)
+def test_observations_that_no_network_can_take_are_refused(space: spaces.Space, expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"env.id=X: {expected}")):
+        observation_entries(space, None, "env.id=X")
+
+
+@pytest.mark.parametrize("space", [spaces.Box(-1, 1, (0,)), spaces.Tuple([]), spaces.MultiDiscrete(np.array([], int))])
+def test_an_action_of_nothing_is_refused(space: spaces.Space) -> None:
+    with pytest.raises(ValueError, match=r"^env\.id=X: action .* has no entry, so there is nothing to choose\.$"):
+        action_of(space, "env.id=X")
+
+
 @pytest.mark.parametrize(
     ("space", "classes", "ours", "theirs"),
     [
@@ -140,6 +182,8 @@ def test_a_tuple_of_continuous_actions_is_one_vector() -> None:
     [
         (spaces.Dict({"arm": spaces.Discrete(2)}), "is not understood; it may be Box, Discrete"),
         (spaces.Text(3), "is not understood; it may be Box, Discrete"),
+        (spaces.Dict({"arm": spaces.Box(-1, np.arange(90))}), r"^[^\n]*\.\.\. is not understood"),
+        (spaces.Discrete(2**40), "has 1,099,511,627,776 values"),
         (spaces.Tuple([spaces.Discrete(2), spaces.Box(0, 1)]), "mixes continuous and discrete parts"),
     ],
 )
