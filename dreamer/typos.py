@@ -64,7 +64,8 @@ def describe(error: Exception, schema: type) -> str:
     if isinstance(cause, ValidationError) and (typed or cause.full_key):
         key = typed[1] if typed else str(cause.full_key)
         return place + _wrong_type(key, typed[2] if typed else _value(cause), schema)
-    return text.splitlines()[0]
+    first, key = text.splitlines()[0], getattr(error, "full_key", None)
+    return f"{key}: {first}" if key and str(key) not in first else first
 
 
 def _unknown_option(path: str, options: list[str]) -> str:

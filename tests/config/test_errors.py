@@ -160,7 +160,8 @@ def test_saved_config_of_another_version_is_refused_by_its_key(composed):
         (["hydra/help=null"], "error: hydra/help=null must name an option of that group"),
         (["~model=3"], "error: ~model=3 must name an option of that group"),
         (["seed=" + "9" * 5000], f"error: seed={'9' * 75}... has more digits than Python reads; write it as 1e6."),
-        (["run_dir=${nothing}"], "error: Interpolation key 'nothing' not found"),
+        (["run_dir=${nothing}"], "error: run_dir: Interpolation key 'nothing' not found"),
+        (["env=dummy_counter", "+env.kwargs.a=???"], "error: env.kwargs.a: Missing mandatory value: a"),
     ],
 )
 def test_train_py_ends_in_at_most_two_lines_with_status_2_and_leaves_nothing(train_py, tmp_path, words, expected):

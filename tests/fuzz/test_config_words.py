@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -184,7 +184,13 @@ def told(base: int, words: list[str]) -> str | Config:
             return str(error)
 
 
-@fuzzed(quick=100)
+@fuzzed(quick=50)
+@example(0, [""])
+@example(0, ["replay=-inf"])  # was called group=option
+@example(0, ["hydra=0.0"])
+@example(0, ["~model=3"])  # was a traceback
+@example(0, ["seed=" + "9" * 5000])  # was a traceback
+@example(1, ["env.kwargs.a.b=???"])  # was named by its last word only
 @given(st.integers(0, len(BASES) - 1), st.lists(typed_words(), min_size=1, max_size=3))
 def test_any_words_make_a_config_that_can_be_saved_or_are_refused_in_a_line_or_two(
     composing: None, base: int, words: list[str]
@@ -203,7 +209,14 @@ def names_one_of(words: list[str], message: str) -> bool:
     """Whether one of the words stands in the message: its key or where that begins, its value, or its ${}."""
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
-        parts = [repr(word), key, key.partition(".")[0], value, word[:80], *re.findall(r"\$\{([\w.:]+)", value)]
+        parts = [
+            repr(word),
+            key,
+            key.partition(".")[0],
+            value,
+            word[:80],
+            *re.findall(r"\w{2,}", value if "${" in value else ""),
+        ]
         if any(part and part in message for part in parts):
             return True
     return False
