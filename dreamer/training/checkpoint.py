@@ -16,6 +16,7 @@ from dreamer.compose import from_dict, to_dict
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.identity import differences, digest
+from dreamer.returns_file import RETURNS_FILE
 from dreamer.training.checkpoint_file import not_finite, peek, read_checkpoint
 from dreamer.training.disk import check_room, sync_directory, write_whole
 from dreamer.training.module import build_optimizer
@@ -27,6 +28,7 @@ CHECKPOINT_FILE = "checkpoints/last.ckpt"
 PREVIOUS_FILE = "checkpoints/previous.ckpt"
 SAVED_FILE = ".saved"  # not in checkpoints/, which people delete when the disk is full
 REPLAY_DIRECTORY = "replay"
+WRITTEN_WHOLE = (CONFIG_FILE, SAVED_FILE, RETURNS_FILE)  # by disk.write_whole
 
 
 class Batches:
@@ -247,8 +249,8 @@ def tidy(run_dir: Path, resume: Path | None) -> None:
     A damaged last.ckpt must not take the place of the sound one before it when the next checkpoint is written.
     """
     last = run_dir / CHECKPOINT_FILE
-    for part in (*run_dir.glob("*.part"), *last.parent.glob("*.part")):
-        part.unlink(missing_ok=True)
+    for path in (last.with_suffix(".part"), *(run_dir / f"{name}.part" for name in WRITTEN_WHOLE)):
+        path.unlink(missing_ok=True)
     if resume is not None and resume != last and last.exists():
         aside = last.with_name(f"{last.name}.damaged")
         os.replace(last, aside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import pickle
@@ -10,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
@@ -19,6 +20,7 @@ from torch import Tensor
 from dreamer.training import policy_file
 from dreamer.training.disk import check_room, writing
 
+SUM, SUM_BYTES = b"sha256:", 71
 ROOM = 1.02  # bytes on disk for a byte of tensors, more or less: the names and places of many small ones
 BLOCK = 2**20
 KINDS: dict[str, Any] = {
@@ -50,8 +52,9 @@ class CheckpointFile(CheckpointIO):
         path, nbytes = Path(path), int(ROOM * sum(tensor.nbytes for _, tensor in tensors_of(checkpoint)))
         check_room(path, nbytes)
         try:
-            with writing(path, nbytes), path.open("wb") as file:
+            with writing(path, nbytes), path.open("w+b") as file:
                 torch.save(checkpoint, file)
+                add_sum(file)
                 file.flush()
                 os.fsync(file.fileno())  # or a power cut could leave the new name with nothing in it
         except BaseException:
@@ -88,9 +91,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_archive(path: Path) -> dict[str, Any]:
-    """torch writes a sum over every record and never looks at it; here each is compared before anything is loaded."""
+    """The values in a file of torch.save, once the sum over it was found right; ValueError where it was not."""
     try:
-        check_sums(path)
+        check_sum(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (
         RuntimeError, EOFError, OSError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, LookupError,
@@ -102,12 +105,41 @@ def read_archive(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_sums(path: Path) -> None:
-    """zipfile.BadZipFile where a record of the archive is not as it was written."""
-    with zipfile.ZipFile(path) as archive:
+def add_sum(file: BinaryIO) -> None:
+    """Append the SHA-256 of everything before it, as the comment of the zip archive that torch has written.
+
+    The archive has sums of its own, but of its records only. Of bits flipped in what lies between them, one in some
+    thousands makes torch read one record for another, each of them sound.
+    """
+    end = file.seek(-22, os.SEEK_END)
+    assert file.read(4) == b"PK\5\6", "torch ends its archives with a record without a comment"
+    file.seek(end + 20)
+    file.write(SUM_BYTES.to_bytes(2, "little"))
+    file.write(sum_over(file, end + 22))
+
+
+def sum_over(file: BinaryIO, size: int) -> bytes:
+    """The comment for a file whose first `size` bytes are these; the file stands behind them afterwards."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while part := file.read(min(BLOCK, size - file.tell())):
+        digest.update(part)
+    return SUM + digest.hexdigest().encode()
+
+
+def check_sum(path: Path) -> None:
+    """ValueError or zipfile.BadZipFile where a file is not as it was written."""
+    with path.open("rb") as file:
+        file.seek(-SUM_BYTES, os.SEEK_END)
+        size, comment = file.tell(), file.read()
+        if comment.startswith(SUM):
+            if sum_over(file, size) != comment:
+                raise ValueError("its sum differs")
+            return
+    with zipfile.ZipFile(path) as archive:  # of an earlier version, or written by torch alone: the sums of its records
         for record in archive.infolist():
-            with archive.open(record) as file:
-                while file.read(BLOCK):  # raises at the end of a record whose sum differs
+            with archive.open(record) as content:
+                while content.read(BLOCK):  # raises at the end of a record whose sum differs
                     pass
 
 

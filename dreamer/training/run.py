@@ -92,6 +92,7 @@ class Training:
             self.release()
 
     def train(self) -> None:
+        """`fit` between taking the directory and letting it go."""
         run_dir, config = self.run_dir, self.config
         checkpoint.tidy(run_dir, self.resume)
         checkpoint.save_config(config, run_dir)

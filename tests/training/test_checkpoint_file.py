@@ -11,27 +11,40 @@ import pytest
 import torch
 from short_runs import COUNTER, NO_EVALUATION, differing, train
 
-from dreamer.training.checkpoint_file import not_finite, read_checkpoint
+from dreamer.training.checkpoint_file import SUM, SUM_BYTES, not_finite, read_checkpoint
 
 FLIPS = 60
+TAIL = 20_000  # bytes at the end that say where in the file each record lies
 
 
 def test_every_flipped_bit_is_refused_or_changes_nothing(finished, tmp_path):
+    whole, file = read_checkpoint(finished / "checkpoints" / "last.ckpt"), tmp_path / "flipped.ckpt"
     data, draw = bytearray((finished / "checkpoints" / "last.ckpt").read_bytes()), random.Random(0)
-    whole, file, num_refused = read_checkpoint(finished / "checkpoints" / "last.ckpt"), tmp_path / "flipped.ckpt", 0
-    for _ in range(FLIPS):
-        bit = draw.randrange(8 * len(data))
-        data[bit // 8] ^= 1 << bit % 8
-        file.write_bytes(data)
-        data[bit // 8] ^= 1 << bit % 8
-        try:
-            state = read_checkpoint(file)
-        except ValueError as error:
-            assert f"checkpoint={file} cannot be read" in str(error)
-            num_refused += 1
-        else:
-            assert differing(state, whole) == [], f"bit {bit} was read as truth"
-    assert num_refused > FLIPS / 2
+    assert data[-SUM_BYTES:].startswith(SUM)
+    for first in (0, len(data) - TAIL, len(data) - SUM_BYTES):
+        for _ in range(FLIPS // 3):
+            place, bit = draw.randrange(first, len(data)), 1 << draw.randrange(8)
+            data[place] ^= bit
+            file.write_bytes(data)
+            data[place] ^= bit
+            try:
+                state = read_checkpoint(file)
+            except ValueError as error:
+                assert f"checkpoint={file} cannot be read" in str(error)
+            else:
+                assert place >= len(data) - SUM_BYTES, f"bit {bit} of byte {place} was not seen"
+                assert differing(state, whole) == []
+
+
+def test_a_file_without_a_sum_over_all_of_it_is_known_by_those_of_its_records(finished, tmp_path):
+    state = read_checkpoint(finished / "checkpoints" / "last.ckpt")
+    torch.save(state, tmp_path / "older.ckpt")
+    assert differing(read_checkpoint(tmp_path / "older.ckpt"), state) == []
+    data = bytearray((tmp_path / "older.ckpt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "older.ckpt").write_bytes(data)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_checkpoint(tmp_path / "older.ckpt")
 
 
 def test_checkpoints_need_no_room_in_the_temporary_folder(tiny, tmp_path, monkeypatch):

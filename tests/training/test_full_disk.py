@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -80,31 +81,36 @@ def test_other_errors_of_the_system_stay_as_they_are(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path: Path):
-    """A file system of 6 MB."""
+    """A file system of 12 MB."""
     path = tmp_path / "disk"
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(path)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(path)]
     if not sys.platform.startswith("linux") or os.getuid() != 0:
         pytest.skip("only root may mount a small disk, and only Linux has tmpfs")
     mounted = subprocess.run(command, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"this machine lets nobody mount a small disk: {mounted.stderr.strip()}")
     yield path
-    subprocess.run(["umount", str(path)], check=True)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def test_a_disk_that_is_really_full_ends_the_run_in_a_line(finish, small_disk):
+def test_a_disk_that_is_really_full_ends_the_run_in_a_line(start, finish, wait_until, small_disk):
+    path = small_disk / "run"
     words = (
-        "env=dummy_counter", "env.obs=both", f"run_dir={small_disk / 'run'}", "trainer.compile=off", NO_EVALUATION,
+        "env=dummy_counter", "env.obs=both", f"run_dir={path}", "trainer.compile=off", NO_EVALUATION,
         "trainer.checkpoint_minutes=0.005", "trainer.video_every=400",
     )  # fmt: skip
-    status, out, err = finish(*words, "trainer.max_steps=1e5")
-    assert status == 1, (out, err)
+    process = start(*words, "trainer.max_steps=1e5")
+    wait_until(process, lambda: (path / "checkpoints" / "previous.ckpt").exists())
+    with suppress(OSError), (small_disk / "of somebody else").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"0" * 4096)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, (out, err)
     assert err.startswith("error: the disk is full: ") and "Traceback" not in err and err.count("\n") == 1, err
-    path = small_disk / "run"
     assert not list(path.rglob("*.part"))
     env_steps = read_checkpoint(path / "checkpoints" / "last.ckpt")["dreamer"]["env_steps"]
     assert f"the checkpoint of environment step {env_steps:,} is whole" in err
-    subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
-    status, out, err = finish(*words, f"trainer.max_steps={env_steps + 400}")
+    (small_disk / "of somebody else").unlink()
+    status, out, err = finish(*words, f"trainer.max_steps={env_steps + 40}")
     assert status == 0 and f"at environment step {env_steps:,}, update" in out, err
