@@ -78,6 +78,7 @@ def compose_words(base: int, words: list[str]) -> DictConfig:
 
 TEXT = st.one_of(
     st.text(max_size=8),
+    st.text(st.characters(), max_size=4),  # with halves of pairs: arguments that are no UTF-8
     st.text(st.sampled_from("abc019.-+~=,:[]{}()'\"\\$@/# \n\tßЖ字🤖"), max_size=10),
     st.text(max_size=3),
 )
@@ -100,7 +101,7 @@ PHRASES = st.sampled_from(
         "a=b", "=", "==",
     ]
 )  # fmt: skip
-VALUES = st.one_of(NUMBERS, PHRASES, TEXT)
+VALUES = st.one_of(NUMBERS, PHRASES, TEXT, NUMBERS.map("{{a: {}, b: [{{c: 1}}]}}".format))
 
 
 def fitting(key: str) -> st.SearchStrategy[str]:
@@ -185,6 +186,12 @@ def told(base: int, words: list[str]) -> str | Config:
 
 
 @fuzzed(quick=50)
+@example(1, ["+env.kwargs={a: {1: 2}}"])  # was a TypeError
+@example(1, ["+env.kwargs={a: [{1: 2, b: 3}]}"])  # was a TypeError of its digest
+@example(1, ["env.kwargs={a: 99999999999999999999}"])  # was saved, and never read again
+@example(1, ["trainer.max_steps=1e30"])
+@example(1, ["env.name='a\x1b[1m'"])
+@example(1, ["env.name='a\udc80'"])  # was an error when it was saved
 @example(0, [""])
 @example(0, ["replay=-inf"])  # was called group=option
 @example(0, ["hydra=0.0"])
@@ -201,7 +208,8 @@ def test_any_words_make_a_config_that_can_be_saved_or_are_refused_in_a_line_or_t
         assert names_one_of(words, result), (words, result)
         return
     values = to_dict(result)
-    read = from_dict(yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False)))
+    written = yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False).encode()
+    read = from_dict(yaml.safe_load(written.decode()))
     assert repr(read) == repr(result) and digest(read) == digest(result)
 
 
