@@ -17,7 +17,8 @@ from dreamer.config import SUITE_KEYS, SUITES, Config, EnvConfig
 
 MOST_VALUES, DEEPEST = 10_000, 16  # of a saved config; honest ones have about a hundred, three deep
 INTERPOLATION = "${"
-CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # what a terminal obeys, but for the ends of lines and the tabs
+CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
+"""What a terminal obeys, but for the ends of lines and the tabs; halves of pairs, which no file in UTF-8 can hold."""
 
 
 def register(keys: type[Config] | None = None) -> None:
@@ -79,6 +80,7 @@ def parse(cfg: DictConfig) -> Config:
     check_suite(config.env)
     check_network(config)
     check_lengths(config)
+    check_saved(to_dict(config), "This config")
     return config
 
 
@@ -109,14 +111,15 @@ def from_dict(values: Any) -> Config:
         raise ValueError(f"The saved config does not fit this version: {str(error).splitlines()[0]}.") from error
 
 
-def check_saved(values: Any) -> None:
+def check_saved(values: Any, whole: str = "The saved config") -> None:
     """ValueError, by the key, where a saved config holds what `to_dict` does not write.
 
     That is resolved already, so what looks like an interpolation would only be run for somebody else. After this
-    nothing in it can be more than a plain value, or stand where a group of keys belongs.
+    nothing in it can be more than a plain value, or stand where a group of keys belongs. `parse` asks the same of what
+    is to be saved, or a run would end in a file that nobody can load.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"The saved config is {shown(values)}, not a mapping of keys.")
+        raise ValueError(f"{whole} is {shown(values)}, not a mapping of keys.")
     num_values = 0
     remaining: list[tuple[str, Any, int]] = [("", values, 0)]  # no recursion: a file may be as deep as it likes
     while remaining:
@@ -124,43 +127,39 @@ def check_saved(values: Any) -> None:
         num_values += 1
         if depth > DEEPEST or num_values > MOST_VALUES:
             limit = f"{DEEPEST} levels" if depth > DEEPEST else f"{MOST_VALUES:,} values"
-            raise ValueError(f"The saved config has more than {limit}, at {shown(key)}; it was not written by a run.")
+            raise ValueError(f"{whole} has more than {limit}, at {shown(key)}; no run writes that.")
         if isinstance(value, dict):
             for name in value:
                 if not isinstance(name, str) or INTERPOLATION in name or re.search(CONTROL, name):
-                    raise ValueError(
-                        f"The saved config has the key {shown(name)} in {shown(key) or 'itself'}, no name."
-                    )
+                    raise ValueError(f"{whole} has the key {shown(name)} in {shown(key) or 'itself'}, no name.")
             remaining += [(f"{key}.{name}" if key else name, part, depth + 1) for name, part in value.items()]
         elif isinstance(value, list):
             remaining += [(f"{key}[{index}]", part, depth + 1) for index, part in enumerate(value)]
         else:
-            _check_plain(key, value)
+            _check_plain(key, value, whole)
     for item in fields(Config):
-        _check_groups(item.name, item.default_factory, values)
+        _check_groups(item.name, item.default_factory, values, whole)
 
 
-def _check_plain(key: str, value: Any) -> None:
+def _check_plain(key: str, value: Any, whole: str) -> None:
     if isinstance(value, str) and INTERPOLATION in value:
-        raise ValueError(
-            f"The saved config has {shown(key)}={shown(value)}; nothing in a saved config is interpolated."
-        )
+        raise ValueError(f"{whole} has {shown(key)}={shown(value)}; nothing in a saved config is interpolated.")
     if isinstance(value, str) and re.search(CONTROL, value):
-        raise ValueError(f"The saved config has {shown(key)}={shown(value)}, with characters that a terminal obeys.")
+        raise ValueError(f"{whole} has {shown(key)}={shown(value)}, with characters that are no text.")
     if value is not None and type(value) not in (bool, int, float, str):
-        raise ValueError(f"The saved config has {shown(key)}={shown(value)}, which is no plain value.")
+        raise ValueError(f"{whole} has {shown(key)}={shown(value)}, which is no plain value.")
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise ValueError(f"The saved config has {shown(key)} with {value.bit_length()} bits, at most 63 are taken.")
+        raise ValueError(f"{whole} has {shown(key)} with {value.bit_length()} bits, at most 63 are taken.")
 
 
-def _check_groups(key: str, group: Any, values: dict[str, Any]) -> None:
+def _check_groups(key: str, group: Any, values: dict[str, Any], whole: str) -> None:
     """ValueError where `values` hold something else than keys under the name of a group, at any depth."""
     if not is_dataclass(group) or (name := key.rpartition(".")[2]) not in values:
         return
     if not isinstance(values[name], dict):
-        raise ValueError(f"The saved config has {key}={shown(values[name])}, where a group of keys belongs.")
+        raise ValueError(f"{whole} has {key}={shown(values[name])}, where a group of keys belongs.")
     for item in fields(group):
-        _check_groups(f"{key}.{item.name}", item.default_factory, values[name])
+        _check_groups(f"{key}.{item.name}", item.default_factory, values[name], whole)
 
 
 def shown(value: Any, most: int = 80) -> str:
@@ -171,9 +170,9 @@ def shown(value: Any, most: int = 80) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, with dotted keys; an empty one is a value."""
     pairs: dict[str, Any] = {}
     for key, value in values.items():
-        pairs.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value})
+        pairs.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value})
     return pairs

@@ -91,6 +91,23 @@ def test_value_out_of_range_is_refused_by_its_key(composed, typed, expected):
     assert message.startswith(typed) and expected in message and "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("trainer.max_steps=1e30", "trainer.max_steps with 100 bits, at most 63 are taken."),
+        ("+env.kwargs={a: 99999999999999999999}", "env.kwargs.a with 67 bits, at most 63 are taken."),
+        ("+env.kwargs={a: {1: 2}}", "the key 1 in env.kwargs.a, no name."),
+        ("+env.kwargs={a: [{1: 2, b: 3}]}", "the key 1 in env.kwargs.a[0], no name."),
+        ("env.name='a\x1b[1m'", r"env.name='a\x1b[1m', with characters that are no text."),
+        ("env.name='a\udc80'", r"env.name='a\udc80', with characters that are no text."),
+    ],
+)
+def test_what_a_saved_config_could_not_hold_is_refused_before_the_run(composed, typed, expected):
+    with pytest.raises(ValueError) as caught:
+        parse(composed("env=dummy_counter", typed))
+    assert str(caught.value) == f"This config has {expected}"
+
+
 @pytest.mark.parametrize(("typed", "expected"), NOT_COMPOSED.items())
 def test_words_that_do_not_compose_are_explained(composed, typed, expected):
     with pytest.raises(HydraException) as caught:

@@ -55,7 +55,7 @@ def put(values: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
         ("env.kwargs", {0: True}, "the key 0 in env.kwargs, no name."),
         ("env.kwargs.when", datetime.date(2026, 11, 30), "env.kwargs.when=a date, which is no plain value."),
         ("env.kwargs.weights", torch.zeros(2), "env.kwargs.weights=a Tensor, which is no plain value."),
-        ("env.name", "walk\x1b[2J", r"env.name='walk\x1b[2J', with characters that a terminal obeys."),
+        ("env.name", "walk\x1b[2J", r"env.name='walk\x1b[2J', with characters that are no text."),
         ("trainer.max_steps", 10**400, "trainer.max_steps with 1329 bits"),
         ("env", [], "env=a list, where a group of keys belongs."),
         ("env", None, "env=None, where a group of keys belongs."),

@@ -1,16 +1,10 @@
-"""The long form (forms.py) takes its time, and says with which seed it can be repeated."""
+"""Says with which seed the long forms (forms.py) can be repeated."""
 
 from __future__ import annotations
 
 import pytest
-from forms import CASES, IS_LONG, SEED
+from forms import CASES, SEED
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    if IS_LONG and item.path.parent.name == "fuzz":
-        item.add_marker(pytest.mark.timeout(0))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if IS_LONG:
-        terminalreporter.write_line(f"Fuzzed with FUZZ_CASES={CASES} FUZZ_SEED={SEED}")
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"fuzz: FUZZ_SEED={SEED} FUZZ_CASES={CASES}"

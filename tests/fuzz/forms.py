@@ -1,7 +1,7 @@
-"""Two forms of each fuzz test: a quick one with the same few cases each time, and a long one with new cases.
+"""Two forms of each fuzz test: a quick one with the same few cases each time, and a slow one with 10,000.
 
-FUZZ=long runs 10,000 cases of each, from a seed that is printed; FUZZ_SEED=<that number> draws the same ones again,
-FUZZ_CASES another number of them. What fails is printed and becomes an @example, which both forms begin with.
+The slow form draws other cases every day: its seed is the date. FUZZ_SEED=20261130 draws those of another day again,
+FUZZ_CASES=500 another number of them. What fails is printed and becomes an @example, with which both forms begin.
 """
 
 from __future__ import annotations
@@ -11,21 +11,28 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, seed, settings
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
 
-IS_LONG = os.environ.get("FUZZ") == "long"
-SEED = int(os.environ.get("FUZZ_SEED", time.time_ns() % 10**6))
-CASES = int(os.environ.get("FUZZ_CASES", 10_000))
+SEED = int(os.environ.get("FUZZ_SEED") or time.strftime("%Y%m%d"))
+CASES = int(os.environ.get("FUZZ_CASES") or 10_000)
+COMMON: dict[str, Any] = {
+    "database": None,  # what is to be tried again stands in the test
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": list(HealthCheck),
+}
 
 
-def fuzzed(quick: int) -> Callable[[Any], Any]:
-    """For a test with @given: `quick` cases, or those of the long form."""
-    form = settings(
-        max_examples=CASES if IS_LONG else quick,
-        derandomize=not IS_LONG,
-        database=None,  # what is to be tried again stands in the test
-        deadline=None,
-        print_blob=True,
-        suppress_health_check=list(HealthCheck),
-    )
-    return lambda test: form(seed(SEED)(test) if IS_LONG else test)
+def fuzzed(quick: int, *strategies: Any, share: float = 1.0) -> Callable[[Any], Any]:
+    """Makes a test of a function of what these strategies draw: `quick` cases, and in its module a slow one beside it
+    with all of them, or a share of these where each takes long."""
+
+    def decorate(function: Any) -> Any:
+        long = settings(max_examples=round(CASES * share), **COMMON)(seed(SEED)(given(*strategies)(function)))
+        for mark in (pytest.mark.slow, pytest.mark.timeout(0)):
+            long = mark(long)
+        function.__globals__[f"{function.__name__}__in_the_long_form"] = long
+        return settings(max_examples=quick, derandomize=True, **COMMON)(given(*strategies)(function))
+
+    return decorate

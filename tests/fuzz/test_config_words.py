@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hypothesis import example, given
+from hypothesis import example
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -49,7 +49,7 @@ class Kept(OmegaConf):
     structured = staticmethod(cache(OmegaConf.structured))  # pyright: ignore
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def composing() -> Any:
     """Hydra, initialised once."""
     register()
@@ -78,6 +78,7 @@ def compose_words(base: int, words: list[str]) -> DictConfig:
 
 TEXT = st.one_of(
     st.text(max_size=8),
+    st.text(st.characters(), max_size=4),  # with halves of pairs: arguments that are no UTF-8
     st.text(st.sampled_from("abc019.-+~=,:[]{}()'\"\\$@/# \n\tßЖ字🤖"), max_size=10),
     st.text(max_size=3),
 )
@@ -100,7 +101,7 @@ PHRASES = st.sampled_from(
         "a=b", "=", "==",
     ]
 )  # fmt: skip
-VALUES = st.one_of(NUMBERS, PHRASES, TEXT)
+VALUES = st.one_of(NUMBERS, PHRASES, TEXT, NUMBERS.map("{{a: {}, b: [{{c: 1}}]}}".format))
 
 
 def fitting(key: str) -> st.SearchStrategy[str]:
@@ -184,24 +185,28 @@ def told(base: int, words: list[str]) -> str | Config:
             return str(error)
 
 
-@fuzzed(quick=50)
+@fuzzed(50, st.integers(0, len(BASES) - 1), st.lists(typed_words(), min_size=1, max_size=3))
+@example(1, ["+env.kwargs={a: {1: 2}}"])  # was a TypeError
+@example(1, ["+env.kwargs={a: [{1: 2, b: 3}]}"])  # was a TypeError of its digest
+@example(1, ["env.kwargs={a: 99999999999999999999}"])  # was saved, and never read again
+@example(1, ["trainer.max_steps=1e30"])
+@example(1, ["env.name='a\x1b[1m'"])
+@example(1, ["env.name='a\udc80'"])  # was an error when it was saved
 @example(0, [""])
 @example(0, ["replay=-inf"])  # was called group=option
 @example(0, ["hydra=0.0"])
 @example(0, ["~model=3"])  # was a traceback
 @example(0, ["seed=" + "9" * 5000])  # was a traceback
 @example(1, ["env.kwargs.a.b=???"])  # was named by its last word only
-@given(st.integers(0, len(BASES) - 1), st.lists(typed_words(), min_size=1, max_size=3))
-def test_any_words_make_a_config_that_can_be_saved_or_are_refused_in_a_line_or_two(
-    composing: None, base: int, words: list[str]
-) -> None:
+def test_any_words_make_a_config_that_can_be_saved_or_are_refused_in_a_line_or_two(base: int, words: list[str]) -> None:
     result = told(base, words)
     if isinstance(result, str):
         assert result.strip() and len(result.splitlines()) <= 2, result
         assert names_one_of(words, result), (words, result)
         return
     values = to_dict(result)
-    read = from_dict(yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False)))
+    written = yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False).encode()
+    read = from_dict(yaml.safe_load(written.decode()))
     assert repr(read) == repr(result) and digest(read) == digest(result)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from dm_env import specs
 from forms import fuzzed
 from gymnasium import spaces
-from hypothesis import example, given
+from hypothesis import example
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -159,11 +159,10 @@ def total(entries: Mapping[str, Any]) -> int:
     return sum(entry.space.size for entry in entries.values())
 
 
-@fuzzed(quick=150)
+@fuzzed(150, OBSERVATIONS, st.sampled_from([None, 16, 64]), st.integers(0, 2**32 - 1))
 @example(spaces.Discrete(2**40), None, 0)  # was counted in int32
 @example(spaces.Box(0, 255, (0, 3), np.uint8), None, 0)  # was resized
 @example(spaces.MultiDiscrete(np.array([], int)), None, 0)
-@given(OBSERVATIONS, st.sampled_from([None, 16, 64]), st.integers(0, 2**32 - 1))
 def test_any_observation_is_read_as_promised_or_refused_by_name(space: Any, size: int | None, number: int) -> None:
     parts = leaves(space)
     is_strange = any(isinstance(part, spaces.Text | spaces.Sequence | spaces.Graph | spaces.OneOf) for part in parts)
@@ -202,7 +201,7 @@ def check_content(value: np.ndarray, theirs: np.ndarray, space: Space) -> None:
         assert theirs.min() <= value.min() and value.max() <= theirs.max()
 
 
-@fuzzed(quick=150)
+@fuzzed(150, ACTIONS, st.integers(0, 2**32 - 1))
 @example(spaces.Box(0, 0, (), np.int8), 0)  # was no array
 @example(spaces.Box(2**63, 2**64 - 1, (1,), np.uint64), 0)  # was 0
 @example(spaces.Box(0, 1, (4,), bool), 0)  # was True unless at the very bound
@@ -211,7 +210,6 @@ def check_content(value: np.ndarray, theirs: np.ndarray, space: Space) -> None:
 @example(spaces.MultiDiscrete(np.array([], int)), 0)
 @example(spaces.MultiDiscrete(np.array(1, np.int8), np.int8), 0)  # was no array
 @example(spaces.MultiDiscrete(np.array([2], np.uint64), np.uint64, start=np.array([2**62], np.uint64)), 0)  # was 0
-@given(ACTIONS, st.integers(0, 2**32 - 1))
 def test_any_action_lies_inside_its_space_or_the_space_is_refused_by_name(space: Any, number: int) -> None:
     try:
         action = action_of(space, NAME)
@@ -297,17 +295,17 @@ CALM_OBSERVATIONS, CALM_ACTIONS = (
 )
 
 
-@fuzzed(quick=150)
-@example(spaces.Dict({}), spaces.Discrete(2), "auto", False, 0)  # was told to use env.obs=auto
-@example(spaces.Box(-1, 1, (0,)), spaces.Discrete(2), "auto", False, 0)
-@example(spaces.Dict({"image": spaces.Box(-1, 1, (2,))}), spaces.Discrete(2), "both", True, 0)  # was drawn over
-@given(
+@fuzzed(
+    150,
     st.one_of(CALM_OBSERVATIONS, OBSERVATIONS),
     st.one_of(CALM_ACTIONS, ACTIONS),
     OBS,
     st.booleans(),
     st.integers(0, 2**32 - 1),
 )
+@example(spaces.Dict({}), spaces.Discrete(2), "auto", False, 0)  # was told to use env.obs=auto
+@example(spaces.Box(-1, 1, (0,)), spaces.Discrete(2), "auto", False, 0)
+@example(spaces.Dict({"image": spaces.Box(-1, 1, (2,))}), spaces.Discrete(2), "both", True, 0)  # was drawn over
 def test_any_environment_plays_by_its_spaces_or_is_refused_by_name(
     observation: Any, action: Any, obs: str, draws: bool, number: int
 ) -> None:
@@ -391,17 +389,17 @@ class DmNoise(dm_env.Environment):
         return value
 
 
-@fuzzed(quick=150)
-@example([specs.Array((2,), float)], specs.DiscreteArray(2), "auto", 0)  # was given an int64
-@example([specs.Array((2,), float)], specs.Array((), bool), "auto", 0)  # was given an int8 [1]
-@example([specs.Array((2,), float)], specs.Array((0,), bool), "auto", 0)  # was refused without its name
-@example({"\n": specs.StringArray(())}, specs.DiscreteArray(2), "auto", 0)  # was two lines
-@given(
+@fuzzed(
+    150,
     st.one_of(nested_specs(PLAIN_SPECS), nested_specs(st.one_of(PLAIN_SPECS, STRANGE_SPECS))),
     st.one_of(PLAIN_SPECS, st.lists(PLAIN_SPECS, max_size=3), STRANGE_SPECS),
     OBS,
     st.integers(0, 2**32 - 1),
 )
+@example([specs.Array((2,), float)], specs.DiscreteArray(2), "auto", 0)  # was given an int64
+@example([specs.Array((2,), float)], specs.Array((), bool), "auto", 0)  # was given an int8 [1]
+@example([specs.Array((2,), float)], specs.Array((0,), bool), "auto", 0)  # was refused without its name
+@example({"\n": specs.StringArray(())}, specs.DiscreteArray(2), "auto", 0)  # was two lines
 def test_any_environment_of_dm_env_plays_by_its_specs_or_is_refused_by_name(
     observation: Any, action: Any, obs: str, number: int
 ) -> None:
