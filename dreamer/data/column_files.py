@@ -45,6 +45,8 @@ class ColumnFiles:
                     file.truncate(self.nbytes(key))
             if is_reserved:
                 self.reserve()
+            for directory in (self.directory, self.directory.parent):
+                sync(directory)  # the names too
         except (OSError, ValueError):
             for path in made:
                 path.unlink(missing_ok=True)

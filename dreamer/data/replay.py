@@ -155,8 +155,9 @@ class Replay:
         changed = np.union1d(added, np.flatnonzero(self._changed))
         if not self._store.is_mapped:
             saved = self._places(self._saved)
-            self._store.note(ROWS, np.intersect1d(added, saved))
-            self._store.note(LATENTS, np.setdiff1d(np.intersect1d(changed, saved), added))
+            refreshed = np.intersect1d(changed, saved, assume_unique=True)
+            self._store.note(ROWS, np.intersect1d(added, saved, assume_unique=True))
+            self._store.note(LATENTS, np.setdiff1d(refreshed, added, assume_unique=True))
         self._store.save(added, changed)
         self._note_save()
 

@@ -44,14 +44,16 @@ class UndoLogs:
         after it.
         """
         content = np.concatenate([data[key] for key in self._groups[group]], axis=1)
-        payload = places.astype("<i8").tobytes() + content.tobytes()
-        start = HEADER.pack(MARK, group, len(places), zlib.crc32(payload), 0)[: -struct.calcsize("I")]
+        payload = places.astype("<i8").tobytes(), content.data.cast("B")
+        crc = zlib.crc32(payload[1], zlib.crc32(payload[0]))
+        start = HEADER.pack(MARK, group, len(places), crc, 0)[: -struct.calcsize("I")]
+        record = b"".join((start, struct.pack("<I", zlib.crc32(start)), *payload))
         path = self._path(number)
         file = os.open(path, os.O_WRONLY | os.O_CREAT | BINARY, 0o666)
         try:
             end = os.lseek(file, 0, os.SEEK_END)
             try:
-                write_all(file, memoryview(start + struct.pack("<I", zlib.crc32(start)) + payload), path)
+                write_all(file, memoryview(record), path)
             except OSError:
                 os.ftruncate(file, end)
                 raise

@@ -174,6 +174,29 @@ def test_sequences_around_damaged_rows_are_drawn_until_the_ring_goes_over_them(
     assert restored.num_queued == 0
 
 
+@pytest.mark.parametrize("storage", ["ram", "disk"])
+def test_log_that_is_missing_or_damaged_is_told_also_where_every_row_is_sound(
+    tmp_path: Path, storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replay, states = make(tmp_path, storage=storage), []
+    add(replay, 0, 20)
+    for value in (1, 2):
+        replay.save()
+        states.append(replay.state_dict())
+        write_back(replay, 0, 3, value)
+    replay.save()
+    lines = []
+    for number, is_missing in ((2, False), (1, True)):
+        path = tmp_path / f"undo.{number}"
+        path.unlink() if is_missing else path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+        restored = make(tmp_path, storage=storage)
+        restored.load_state_dict(states[number - 1])
+        assert restored.num_items == 32
+        lines.append(capsys.readouterr().out)
+    told = "rows or latents are not all those that the checkpoint saved.\n"
+    assert lines == [f"Replay in {tmp_path}: undo.2 is damaged; {told}", f"Replay in {tmp_path}: {told}"]
+
+
 def test_end_of_an_episode_marked_on_a_damaged_row_leaves_it_damaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,7 +122,7 @@ def test_run_whose_replay_lost_its_rows_fills_it_before_the_updates_that_are_due
     list(islice(batches, 10))
     state = run.dataset.state_dict()
     assert state["updates_due"] == 7
-    list(islice(batches, 100))  # over the whole ring; lost with the process
+    list(islice(batches, 250))  # over the whole ring; lost with the process
     for path in (tmp_path / "replay").glob("undo.*"):
         path.unlink()
     resumed = build(**settings)

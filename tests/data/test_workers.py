@@ -50,7 +50,7 @@ def take(collector: Collector, steps: int) -> None:
 def rows_of(collector: Collector) -> dict[str, np.ndarray]:
     """column -> [N rows ...] of what is stored."""
     replay = collector.replay
-    return {key: column[:, : replay.num_rows // 2] for key, column in replay._arrays.items()}
+    return {key: replay._arrays[key][:, : replay.num_rows // 2] for key in replay.columns}
 
 
 def assert_same(one: Collector, other: Collector) -> None:
