@@ -202,8 +202,9 @@ def tell(config: Config, found: Path) -> int:
 
 
 def is_kept(path: Path) -> bool:
-    """Files that every life leaves alike: of logs there is one for each, and an older checkpoint may be missing."""
-    return path.is_file() and "csv" not in path.parts and not path.name.startswith(("events.", "previous."))
+    """Files that every life leaves alike: of logs there is one for each, an older checkpoint may be missing, and so may
+    what leads back to it, where nothing came after it."""
+    return path.is_file() and "csv" not in path.parts and not path.name.startswith(("events.", "previous.", "undo."))
 
 
 def digests(values: Any, name: str = "") -> list[tuple[str, str]]:
