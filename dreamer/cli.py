@@ -24,7 +24,7 @@ from dreamer.bounds import check_bounds
 from dreamer.compose import as_fields, parse
 from dreamer.config import Config
 from dreamer.errors import RunStopped
-from dreamer.typos import NAMELESS, describe
+from dreamer.typos import NAMELESS, describe, printable
 
 T = TypeVar("T")
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -53,11 +53,11 @@ def run(main: Callable[[], Any], schema: type = Config) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
-        _exit(describe(error, schema))
+        _exit(printable(describe(error, schema)))
     except ValueError as error:
         if not str(error).startswith(NAMELESS):
             raise
-        _exit(describe(error, schema))
+        _exit(printable(describe(error, schema)))
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def refusing_bad_input() -> Iterator[None]:
     except (ValueError, OmegaConfBaseException) as error:
         if WANTS_TRACEBACK:
             raise
-        message = describe(error, Config) if isinstance(error, OmegaConfBaseException) else str(error)
+        message = printable(describe(error, Config) if isinstance(error, OmegaConfBaseException) else str(error))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise Refusal(message) from error  # the other jobs go on
         _exit(message)

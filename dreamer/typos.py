@@ -68,6 +68,12 @@ def describe(error: Exception, schema: type) -> str:
     return f"{key}: {first}" if key and str(key) not in first else first
 
 
+def printable(message: str) -> str:
+    """A message in a line that a terminal prints and does not obey, whatever the words were that it repeats."""
+    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+
+
 def _unknown_option(path: str, options: list[str]) -> str:
     group, _, option = path.rpartition("/")
     near = nearest(option, options)

@@ -178,6 +178,8 @@ def test_saved_config_of_another_version_is_refused_by_its_key(composed):
         (["~model=3"], "error: ~model=3 must name an option of that group"),
         (["seed=" + "9" * 5000], f"error: seed={'9' * 75}... has more digits than Python reads; write it as 1e6."),
         (["run_dir=${nothing}"], "error: run_dir: Interpolation key 'nothing' not found"),
+        (["env.obs=a\n\x1b[2Jb\nc\nd"], r"error: cannot read 'env.obs=a \x1b[2Jb c d': write key=value"),
+        (["env.obs='a\n\nb\nc'"], "error: env.obs=a b c must be vision, proprio, both or auto."),
         (["env=dummy_counter", "+env.kwargs.a=???"], "error: env.kwargs.a: Missing mandatory value: a"),
     ],
 )
