@@ -8,14 +8,18 @@ TESTERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 INSTALL := $(BIN)/python -m pip install --constraint requirements.lock --editable
 
-.PHONY: train test test-all check format clean
+.PHONY: train test test-ci test-all check format clean
 
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
-# Without what takes minutes: learning, compiling, the long forms of tests/reliability and tests/fuzz.
+# Without what takes long: learning, the long forms of tests/reliability, tests/fuzz and tests/data.
 test: .venv/installed-dev
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not long" $(ARGS)
+
+# What must pass before a change is merged.
+test-ci: .venv/installed-dev
+	$(PYTEST) -m "not long" $(ARGS)
 
 test-all: .venv/installed-dev
 	$(PYTEST) $(ARGS)

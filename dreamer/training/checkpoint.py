@@ -73,9 +73,13 @@ def save_checkpoint(trainer: L.Trainer, run_dir: Path, dataset: ReplayDataset) -
         trainer.logger.save()  # what a resume goes on from is logged on disk, also where the process is killed
     part = last.with_suffix(".part")
     trainer.save_checkpoint(part)  # by CheckpointFile
-    if last.exists():
-        os.replace(last, previous)
-    os.replace(part, last)
+    try:
+        if last.exists():
+            os.replace(last, previous)
+        os.replace(part, last)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     sync_directory(last.parent)
     if not (run_dir / SAVED_FILE).exists():
         line = f"The first checkpoint was written at {time.strftime('%Y-%m-%d %H:%M:%S')}.\n"

@@ -112,6 +112,8 @@ def test_keys_of_another_kind_of_environment_are_not_part_of_an_experiment(compo
         "render",
         "num_envs",
         "workers",
+        "on_fault",
+        "step_timeout",
     }
 
 

@@ -54,7 +54,7 @@ def failing(at: int, fail: Fail, is_lasting: bool = False) -> Iterator[list[str]
 pytestmark = pytest.mark.usefixtures("without_waiting")
 
 
-@pytest.fixture(params=[pytest.param(10, id="some"), pytest.param(None, id="every", marks=pytest.mark.slow)])
+@pytest.fixture(params=[pytest.param(10, id="some"), pytest.param(None, id="every", marks=pytest.mark.long)])
 def number(request: pytest.FixtureRequest) -> int | None:
     """How many points are tried; the long form tries each."""
     return request.param

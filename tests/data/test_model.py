@@ -1,6 +1,6 @@
 """Replay against a plain model of it: lists that remember everything, through saves, kills and restores.
 
-The long form: pytest tests/data/test_model.py -m slow. Its seed is printed; --hypothesis-seed=N takes another's.
+The long form: pytest tests/data/test_model.py -m long. Its seed is printed; --hypothesis-seed=N takes another's.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def test_replay_is_what_plain_lists_are(**case: Any) -> None:
     run(**case)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @settings(max_examples=10_000, **FORM)
 @given(**CASES)

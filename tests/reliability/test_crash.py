@@ -18,7 +18,7 @@ def test_run_cut_off_at_a_few_of_its_writes_and_restarted_equals_a_whole_one(cut
     check(cut_off(f"configs={config}", "modes=kill,half,full,again", "tries=3", "thin=1"), least=12)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_run_cut_off_at_any_of_its_writes_and_restarted_equals_a_whole_one(cut_off, config):

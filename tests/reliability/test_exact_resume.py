@@ -12,7 +12,7 @@ def test_run_stopped_at_some_of_its_updates_equals_a_whole_one(cut_off, config):
     assert result["faults"] == [] and result["tried"] == 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("config", [*CONFIGS, *OTHERS])
 def test_run_stopped_at_every_update_equals_a_whole_one(cut_off, config):
