@@ -72,7 +72,7 @@ def test_a_sound_environment_is_described_and_drawn(check_env_py, tmp_path):
     assert lines["reward"] == "1 to 1, mean 1; not 0 in 100.0% of 20 steps"
     assert lines["episodes"] == "4 ended, after 5 policy steps: 4 truly, 0 at a time limit"
     # 32 * 32 * 3 of pixels, 4 each of action and reward, 3 flags, deter 512 * 4, stoch 32 * 2, 8 of the row's number
-    assert lines["replay"] == "5,203 bytes a step, 1.30 GB in all with replay.capacity=250000 and model=laptop"
+    assert lines["replay"] == "5,211 bytes a step, 1.30 GB in all with replay.capacity=250000 and model=laptop"
     assert result.stdout.splitlines()[-1] == "0 errors, 0 warnings, 0 notes: fine."
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 4 * 130

@@ -99,10 +99,14 @@ def stranger(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys, honest_state) ->
             header = {**state["dreamer"], SHA256: sha256_of(state["dreamer"], state["state_dict"])}
             path.write_bytes(save(state["state_dict"], metadata={HEADER: json.dumps(header)}))
             return path
-        torch.save(state, path)
+        dataset = {"updates_due": 0, "schedule": {}, "collector": {}, "replay": {}}
+        state["dreamer"] |= {"random": {"cpu": torch.get_rng_state()}, "dataset": dataset}
+        callbacks = {"RunLog": {"wall_seconds": 0.0}, "Evaluate": {"due": 0}, "OpenLoopVideo": {"due": 0}}
+        rest = {"global_step": 0, "loops": {"fit_loop": {}}, "callbacks": callbacks, "lr_schedulers": []}
+        torch.save({**state, **rest, "optimizer_states": [{"state": {}, "param_groups": []}]}, path)
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(values))
-        (tmp_path / "run" / "returns.csv").write_text("env_step,wall_seconds,return\n500,1,2\n")
+        (tmp_path / "run" / "returns.csv").write_text("env_step,wall_seconds,return,length\n500,1,2,500\n")
         return path if kind == "ckpt" else tmp_path / "run"
 
     def script(name: str, *words: str) -> tuple[int, str]:
