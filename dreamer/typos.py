@@ -88,7 +88,7 @@ def _typed(is_meant: Callable[[str, type], bool], schema: type, otherwise: str) 
 
 
 def _names_no_option(word: str, schema: type) -> bool:
-    """Whether a word is a `group=3` or `group=true`."""
+    """Whether a word is a `group=3`, a `group=true` or a `=3`."""
     groups = [item.name for item in fields(schema) if item.default_factory is not MISSING]
     try:
         override = OverridesParser.create().parse_override(word)
@@ -96,7 +96,7 @@ def _names_no_option(word: str, schema: type) -> bool:
     except (HydraException, ValueError):  # a flag, or another word that cannot be read
         return False
     group = override.key_or_group
-    return not is_text and (group in (*groups, *GROUPS_WITHOUT_KEYS) or group.partition("/")[0] == "hydra")
+    return not is_text and (group in (*groups, *GROUPS_WITHOUT_KEYS, "") or group.partition("/")[0] == "hydra")
 
 
 def _has_too_many_digits(word: str, schema: type) -> bool:

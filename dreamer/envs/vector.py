@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -12,7 +11,6 @@ import numpy as np
 
 from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.wrappers import EpisodeJournal
-from dreamer.errors import RunStopped
 from dreamer.types import Space, TimeStep
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -130,17 +128,6 @@ def answer_of(env: EpisodeJournal, move: Move) -> TimeStep | UnsoundRow | Failur
         return unsound
     except (Exception, SystemExit) as error:
         return Failure(shortened(error))
-
-
-@contextmanager
-def raising_in_words(who: str) -> Iterator[None]:
-    """Around calls of an environment: what it raises, SystemExit too, becomes a RunStopped that says so."""
-    try:
-        yield
-    except RunStopped as error:
-        raise RunStopped(f"{who}: {error}.") from error
-    except (Exception, SystemExit) as error:
-        raise RunStopped(f"{who} raised an error:\n{shortened(error)}") from error
 
 
 def shortened(error: BaseException) -> str:

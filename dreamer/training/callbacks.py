@@ -18,8 +18,8 @@ from dreamer.compose import to_dict
 from dreamer.config import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.storage import OBS_PREFIX
+from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.spec import Env
-from dreamer.envs.vector import raising_in_words
 from dreamer.errors import RunStopped
 from dreamer.identity import digest
 from dreamer.training import generators
@@ -133,11 +133,13 @@ class Evaluate(Callback):
         agent, seed = self.agent, self.config.seed
         episodes, length = self.config.trainer.eval_episodes, self.config.trainer.eval_length
         env = Watched(self.env, self.stop.evaluating)
-        with raising_in_words("The environment of the evaluation"):
+        try:
             result = evaluate(
                 agent, env, episodes, seed, length, record=True, keep_rows=True,
                 is_stopped=lambda: self.dataset.is_stopped, cuts_faults=self.config.env.on_fault == "truncate",
             )  # fmt: skip
+        except UnsoundRow as unsound:
+            raise RunStopped(f"The environment of the evaluation: {unsound}.") from unsound
         if self.dataset.is_stopped:
             return False
         losses = model_losses(agent, result.sequences, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from dreamer.data.stepper import Waiting
 from dreamer.envs.seeding import EVALUATION_STREAM, episode_seed
 from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.spec import Env
+from dreamer.envs.vector import shortened
+from dreamer.errors import RunStopped
 from dreamer.training import generators
 from dreamer.types import Batch, TimeStep
 
@@ -53,7 +56,10 @@ class Evaluation(NamedTuple):
 
 
 class Watched:
-    """An environment of which `waiting` says, to another thread, how long it takes to answer."""
+    """An environment of which `waiting` says, to another thread, how long it takes to answer.
+
+    What it raises, SystemExit too, becomes a RunStopped that shows where; an UnsoundRow stays what it is.
+    """
 
     def __init__(self, env: Env, waiting: Waiting) -> None:
         self.env, self.waiting = env, waiting
@@ -61,19 +67,29 @@ class Watched:
         self.env_steps_per_action = env.env_steps_per_action
 
     def reset(self, seed: int) -> TimeStep:
-        with self.waiting:
+        with self._asked():
             return self.env.reset(seed)
 
     def step(self, action: np.ndarray) -> TimeStep:
-        with self.waiting:
+        with self._asked():
             return self.env.step(action)
 
     def frame(self) -> np.ndarray | None:
-        with self.waiting:
+        with self._asked():
             return self.env.frame()
 
     def close(self) -> None:
         self.env.close()
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            with self.waiting:
+                yield
+        except UnsoundRow:
+            raise
+        except (Exception, SystemExit) as error:
+            raise RunStopped(f"The environment of the evaluation raised an error:\n{shortened(error)}") from error
 
 
 def evaluate(
