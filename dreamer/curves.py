@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 from jaxtyping import Float
 
-from dreamer.compose import from_dict
 from dreamer.config import Config
 from dreamer.identity import digest
 from dreamer.returns_file import RETURNS_FILE, read_lines
@@ -41,20 +39,6 @@ class Summary(NamedTuple):
     middle: Float[np.ndarray, " X"]
     low: Float[np.ndarray, " X"] | None
     high: Float[np.ndarray, " X"] | None
-
-
-def read_config(directory: Path) -> Config:
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"runs: {directory} holds no config.yaml.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes, dates and numbers that are none
-        raise ValueError(f"runs: {path} cannot be read; it is no YAML of a config.") from error
-    try:
-        return from_dict(values)
-    except ValueError as error:
-        raise ValueError(f"runs: {path}: {error}") from error
 
 
 def group_by_experiment(configs: dict[Path, Config]) -> dict[str, list[Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,4 +55,6 @@ def _parse(text: str, number: int, is_torn: bool) -> Line:
         row = Row(int(values[0]), float(values[1]), float(values[2]), int(values[3]))
     except ValueError:
         return Line(text, None, f"line {number} holds something that is no number ({text[:60]!r})", is_torn)
+    if min(row.env_step, row.length) < 0 or not math.isfinite(row.wall_seconds + row.ret):
+        return Line(text, None, f"line {number} holds what no episode gives ({text[:60]!r})", is_torn)
     return Line(text, row, None, is_torn)

@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 
 from dreamer.bounds import bounded
 from dreamer.cli import check_output, own_options, refusing_bad_input, run
-from dreamer.curves import Curve, group_by_experiment, read_config, read_curve, read_published, summarize
+from dreamer.config_file import read_config
+from dreamer.curves import Curve, group_by_experiment, read_curve, read_published, summarize
 from dreamer.envs.modules import install_command
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")

@@ -10,14 +10,14 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 
 from dreamer.agent import Agent
 from dreamer.compose import from_dict, to_dict
 from dreamer.config import Config
+from dreamer.config_file import CONFIG_FILE
 from dreamer.data.dataset import ReplayDataset
 from dreamer.envs.trust import EnvWords, check_trusted
-from dreamer.identity import differences, digest
+from dreamer.identity import differences
 from dreamer.returns_file import RETURNS_FILE
 from dreamer.training.checkpoint_file import not_finite, peek, read_checkpoint
 from dreamer.training.disk import check_room, sync_directory, write_whole
@@ -25,7 +25,6 @@ from dreamer.training.module import build_optimizer
 from dreamer.training.run_log import DIVERGED
 from dreamer.types import Batch, Space
 
-CONFIG_FILE = "config.yaml"
 CHECKPOINT_FILE = "checkpoints/last.ckpt"
 PREVIOUS_FILE = "checkpoints/previous.ckpt"
 SAVED_FILE = ".saved"  # not in checkpoints/, which people delete when the disk is full
@@ -198,12 +197,6 @@ def restore_dataset(dataset: ReplayDataset, state: dict[str, Any], path: Path) -
             f"checkpoint={path} is no whole one: what it says of replay and environments does not fit "
             f"({type(error).__name__}: {error}). Another version of this project may have written it."
         ) from error
-
-
-def save_config(config: Config, run_dir: Path) -> None:
-    """The resolved config beside the run, with its digest."""
-    text = yaml.safe_dump(to_dict(config), sort_keys=False)
-    write_whole(run_dir / CONFIG_FILE, f"# digest: {digest(config)}\n{text}".encode())
 
 
 def check_run_dir(config: Config) -> None:

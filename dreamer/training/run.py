@@ -18,6 +18,7 @@ from torch._dynamo.exc import TorchDynamoException
 from dreamer.agent import Agent
 from dreamer.checks import check_picture_networks
 from dreamer.config import Config
+from dreamer.config_file import CONFIG_FILE, format_config
 from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
@@ -29,14 +30,14 @@ from dreamer.training import callbacks, checkpoint
 from dreamer.training.checkpoint_file import CheckpointFile
 from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
 from dreamer.training.device import choose_device, choose_precision
-from dreamer.training.disk import full_disk, writing
+from dreamer.training.disk import full_disk, write_whole, writing
 from dreamer.training.lock import RunLock
 from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
 from dreamer.training.report import describe_run
 from dreamer.training.run_log import RunLog
-from dreamer.training.stopping import GracefulStop
+from dreamer.training.stopping import GracefulStop, StoppedCompiling
 from dreamer.training.threads import choose_threads, use_threads
 from dreamer.types import Space
 
@@ -101,7 +102,7 @@ class Training:
         """What `fit` does once run_dir is held."""
         run_dir, config = self.run_dir, self.config
         checkpoint.tidy(run_dir, self.resume)
-        checkpoint.save_config(config, run_dir)
+        write_whole(run_dir / CONFIG_FILE, format_config(config))
         stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout)
         log = RunLog(config, self.dataset, run_dir)
         trainer = L.Trainer(
@@ -126,7 +127,7 @@ class Training:
             record_graphs(module)
         try:
             trainer.fit(module, batches, ckpt_path=self.resume, weights_only=True)
-        except TorchDynamoException:
+        except (StoppedCompiling, TorchDynamoException):  # Ctrl-C ends the C++ compiler too, and torch complains
             if stop.received is None:
                 raise
             print("Stopped while compiling: what came after the last checkpoint, if there is one, will be done again.")

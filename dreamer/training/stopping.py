@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -23,6 +24,11 @@ SIGNALS = tuple(
 """Ctrl-C, and what terminals and schedulers send (SLURM warns by SIGUSR1 before its time is over)."""
 PATIENCE = 5.0  # seconds that a step under way may take once a signal has come
 LOOK = 0.25  # seconds between two looks at an environment
+COMPILERS = ("torch._dynamo.convert_frame", "torch._inductor.compile_fx")  # modules that only a compilation enters
+
+
+class StoppedCompiling(BaseException):
+    """A signal came while torch compiles, which may take minutes: left at once. The update under way is void."""
 
 
 class GracefulStop(Callback):
@@ -52,10 +58,12 @@ class GracefulStop(Callback):
         self.ear, self.previous_ear = ear, signal.set_wakeup_fd(ear.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self.watch, args=(trainer,), name="watch", daemon=True).start()
 
-    def handle(self, number: int, frame: Any) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             self.end_at_once(number)
         self.begin_to_stop(number)
+        if is_compiling(frame):
+            raise StoppedCompiling
 
     def begin_to_stop(self, number: int) -> None:
         self.received = number
@@ -131,6 +139,15 @@ class GracefulStop(Callback):
             signal.signal(number, handler)
         self.previous = {}
         self.ear.close()
+
+
+def is_compiling(frame: FrameType | None) -> bool:
+    """Whether a call of torch's compiler stands on this stack."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") in COMPILERS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _write(text: str) -> None:

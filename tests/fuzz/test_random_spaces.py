@@ -206,6 +206,7 @@ def check_content(value: np.ndarray, theirs: np.ndarray, space: Space) -> None:
 @example(spaces.Box(2**63, 2**64 - 1, (1,), np.uint64), 0)  # was 0
 @example(spaces.Box(0, 1, (4,), bool), 0)  # was True unless at the very bound
 @example(spaces.Box(-1, 1, (0,)), 0)  # was an action of nothing
+@example(spaces.Tuple([spaces.Tuple([spaces.Box(0, 0, (), np.int8)])]), 0)
 @example(spaces.Tuple([]), 0)  # was said to mix kinds
 @example(spaces.MultiDiscrete(np.array([], int)), 0)
 @example(spaces.MultiDiscrete(np.array(1, np.int8), np.int8), 0)  # was no array
@@ -240,7 +241,7 @@ def check_scale(space: Any, ours: np.ndarray, theirs: Any) -> None:
     """-1 is low, 1 is high, and what is between them lies between them, where both exist."""
     if isinstance(space, spaces.Tuple):
         for part, one in zip(space.spaces, theirs, strict=True):
-            size = math.prod(part.shape)
+            size = spaces.flatdim(part)
             check_scale(part, ours[:size], one)
             ours = ours[size:]
         return

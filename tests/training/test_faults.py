@@ -12,6 +12,7 @@ import pytest
 
 from dreamer.errors import RunStopped
 from dreamer.training import stopping
+from dreamer.training.compiling import missing_compiler
 from dreamer.training.run import prepare
 
 FAULTY = (
@@ -121,7 +122,7 @@ def test_a_fault_in_an_evaluation_cuts_its_episode_or_is_named_and_the_run_saved
 def start_faulty(start, monkeypatch):
     def start_faulty(*words):
         monkeypatch.setenv("PYTHONPATH", str(ENVS))
-        return start(*FAULTY, "run_dir=run", "trainer.max_steps=1e9", "trainer.compile=off", *words)
+        return start("trainer.compile=off", *FAULTY, "run_dir=run", "trainer.max_steps=1e9", *words)
 
     return start_faulty
 
@@ -198,6 +199,18 @@ def test_a_second_signal_ends_at_once_and_says_what_is_lost(start_faulty, run_di
     assert process.returncode == 143
     assert "SIGTERM: stopping at once. Lost is what came since: no checkpoint was written yet" in out
     assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.skipif(bool(missing_compiler()) or sys.platform == "win32", reason="no C++ compiler, or no SIGTERM")
+def test_a_signal_while_torch_compiles_ends_the_run_at_once(start_faulty, wait_until, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # what was compiled before would be found
+    process = start_faulty("env.kwargs.episode=100000", "trainer.compile=on")
+    wait_until(process, lambda: any((tmp_path / "cache").rglob("*.cpp")))
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and time.monotonic() - began < 30, err
+    assert "Stopped while compiling" in out and "Traceback" not in err
 
 
 def test_a_signal_that_the_run_was_started_to_ignore_stays_ignored(start_faulty, wait_until, run_directory, tmp_path):
