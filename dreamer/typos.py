@@ -39,12 +39,9 @@ def describe(error: Exception, schema: type) -> str:
     """One or two lines for an error that Hydra, OmegaConf or YAML raised while composing a config of type `schema`."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return _unknown_option(error.missing_cfg_file, [name for name in error.options if not name.startswith("_")])
-    if str(error).startswith(NAMELESS_OPTION):
-        return (
-            f"{_typed(_names_no_option, schema, 'group=option')} must name an option of that group; --help lists them."
-        )
-    if str(error).startswith(TOO_MANY_DIGITS):
-        return f"{_typed(_has_too_many_digits, schema, 'a number')} has more digits than Python reads; write it as 1e6."
+    for begin, is_meant, otherwise, fault in UNNAMED:
+        if str(error).startswith(begin):
+            return f"{_typed(is_meant, schema, otherwise)} {fault}"
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write key=value, and quotes around a value with spaces or commas."
     if isinstance(error, MarkedYAMLError):
@@ -99,6 +96,10 @@ def _names_no_option(word: str, schema: type) -> bool:
     return not is_text and (group in (*groups, *GROUPS_WITHOUT_KEYS, "") or group.partition("/")[0] == "hydra")
 
 
+def _has_no_key(word: str, schema: type) -> bool:
+    return word.lstrip("+~").startswith("=")
+
+
 def _has_too_many_digits(word: str, schema: type) -> bool:
     return any(len(digits) > sys.get_int_max_str_digits() for digits in re.findall(r"[\d_]+", word))
 
@@ -131,3 +132,11 @@ def _wrong_type(key: str, value: str, schema: type) -> str:
 def _value(error: ValidationError) -> str:
     found = re.search(r"[Vv]alue '(.*?)'", str(error.msg))
     return found[1] if found else "this value"
+
+
+UNNAMED = (
+    (NAMELESS_OPTION, _names_no_option, "group=option", "must name an option of that group; --help lists them."),
+    (TOO_MANY_DIGITS, _has_too_many_digits, "a number", "has more digits than Python reads; write it as 1e6."),
+    ("Could not override ''", _has_no_key, "a word", "has no key: write key=value."),
+)
+"""Errors that do not name their word: how each begins, how to know the word, what else to call it, and the fault."""

@@ -47,56 +47,43 @@ class ActorCritic(nn.Module):
         self.return_range = PercentileRange(norm.rate, norm.low, norm.high, norm.limit)
         self.use_dynamics = actor.gradient == "dynamics" and not action_space.is_discrete
 
-    def differentiable_advantage(self, rollout: Rollout) -> Float[Tensor, "N H"] | None:
-        """ret_t - v_t of a differentiable rollout; its gradient reaches the actor alone. None with REINFORCE.
+    def loss(self, rollout: Rollout) -> BehaviorOutput:
+        """Actor and critic loss on imagined trajectories (the paper's actor-critic learning).
+
+        A differentiable rollout trains the actor by the gradient of its advantage, one of constants by REINFORCE.
+        """
+        live_advantage = self.live_advantage(rollout) if rollout.is_differentiable else None
+        return self.losses(rollout.detached(), live_advantage)
+
+    def live_advantage(self, rollout: Rollout) -> Float[Tensor, "N H"]:
+        """ret_t - v_t of a differentiable rollout; its gradient reaches the actor alone.
 
         v_t keeps its gradient, which cancels in ret_t what the actions before t did to s_t.
         """
-        if not self.use_dynamics:
-            return None
         with frozen(self.critic):
             value = self.slow_value(rollout.feat) if self.config.critic.slow_target else self.value(rollout.feat)
         ret = lambda_return(rollout.reward, rollout.cont, value, self.config.imagination.lambda_)
         return ret - value[:, :-1]
 
-    def loss(self, rollout: Rollout, differentiable_advantage: Float[Tensor, "N H"] | None = None) -> BehaviorOutput:
-        """Actor and critic loss on constant imagined trajectories (the paper's actor-critic learning)."""
-        logits = self.critic(rollout.feat)
-        policy = self.actor(rollout.feat)
+    def losses(self, rollout: Rollout, live_advantage: Float[Tensor, "N H"] | None) -> BehaviorOutput:
+        """`loss` of constants; moves the range of returns."""
+        config = self.config
+        logits, policy = self.critic(rollout.feat), self.actor(rollout.feat)
         with torch.no_grad():
-            slow_value = self.slow_value(rollout.feat)
-        log_prob, entropy = policy.log_prob(rollout.action), policy.entropy()
-        return self.losses_from(rollout, logits, slow_value, log_prob, entropy, differentiable_advantage)
-
-    def losses_from(
-        self,
-        rollout: Rollout,
-        logits: Float[Tensor, "N H1 bins"],
-        slow_value: Float[Tensor, "N H1"],
-        log_prob: Float[Tensor, "N H1"],
-        entropy: Float[Tensor, "N H1"],
-        differentiable_advantage: Float[Tensor, "N H"] | None = None,
-        discount: float = 1.0,
-    ) -> BehaviorOutput:
-        """The equations alone. `discount` stays 1, since the continue head predicts it, unless a test says otherwise.
-
-        actor_t = -w_t (log pi(a_t|s_t) sg((ret_t - v_t) / scale) + entropy_scale * entropy_t)
-          or -w_t ((ret_t - v_t) / scale + entropy_scale * entropy_t) with a differentiable advantage
-        critic_t = w_t (twohot(v_t, sg ret_t) + slow_reg * twohot(v_t, sg slow_t))
-        """
-        with torch.no_grad():
-            value = self.critic.mean(logits)
-            target = slow_value if self.config.critic.slow_target else value
-            ret = lambda_return(rollout.reward, rollout.cont, target, self.config.imagination.lambda_, discount)
+            value, slow_value = self.critic.mean(logits), self.slow_value(rollout.feat)
+            target = slow_value if config.critic.slow_target else value
+            ret = lambda_return(rollout.reward, rollout.cont, target, config.imagination.lambda_)
+            weight = survival(rollout.cont)
             self.return_range.update(ret)
             low, scale = self.return_range.low_and_scale()
             adv = (ret - target[:, :-1]) / scale
-            weight = survival(rollout.cont, discount)
-        gain = log_prob[:, :-1] * adv if differentiable_advantage is None else differentiable_advantage / scale
-        actor = -weight[:, :-1] * (gain + self.config.actor.entropy * entropy[:, :-1])
-        critic = weight[:, :-1] * self.critic_loss(logits[:, :-1], ret, slow_value[:, :-1])
+        log_prob, entropy = policy.log_prob(rollout.action)[:, :-1], policy.entropy()
+        gain = reinforce(log_prob, adv) if live_advantage is None else live_advantage / scale
+        losses = {
+            "actor": actor_loss(gain, entropy[:, :-1], weight[:, :-1], config.actor.entropy),
+            "critic": weight[:, :-1] * self.critic_loss(logits[:, :-1], ret, slow_value[:, :-1]),
+        }
         with torch.no_grad():
-            normed = (ret - low) / scale
             metrics = {
                 "actor/entropy": entropy.mean(),
                 "actor/advantage": adv.mean(),
@@ -105,17 +92,12 @@ class ActorCritic(nn.Module):
                 "critic/value": value.mean(),
                 "critic/slow_value": slow_value.mean(),
                 "critic/target": ret.mean(),
-                "return/scale": scale,
-                "return/low": low,
-                "return/normed": normed.mean(),
-                "return/normed_min": normed.min(),
-                "return/normed_max": normed.max(),
-                "return/rate": (normed.abs() >= 1).float().mean(),
+                **return_metrics((ret - low) / scale, low, scale),
                 "imagination/weight": weight.mean(),
                 "imagination/reward": rollout.reward.mean(),
                 "imagination/cont": rollout.cont.mean(),
             }
-        return BehaviorOutput(ret, {"actor": actor, "critic": critic}, metrics)
+        return BehaviorOutput(ret, losses, metrics)
 
     def replay_loss(
         self, batch: Batch, feat: Float[Tensor, "B K F"], bootstrap: Float[Tensor, "B K"]
@@ -124,39 +106,19 @@ class ActorCritic(nn.Module):
 
         Bootstraps are the imagined returns from each state. The final row of an episode is dropped, and so is row K.
         """
-        rows = feat.shape[1]
+        config, rows = self.config, feat.shape[1]
+        reward, is_terminal, is_last = (x[:, -rows:] for x in (batch.reward, batch.is_terminal, batch.is_last))
         logits = self.critic(feat)
         with torch.no_grad():
-            slow_value = self.slow_value(feat)
-        return self.replay_loss_from(
-            logits,
-            slow_value,
-            batch.reward[:, -rows:],
-            batch.is_terminal[:, -rows:],
-            batch.is_last[:, -rows:],
-            bootstrap,
-        )
-
-    def replay_loss_from(
-        self,
-        logits: Float[Tensor, "B K bins"],
-        slow_value: Float[Tensor, "B K"],
-        reward: Float[Tensor, "B K"],
-        is_terminal: Tensor,
-        is_last: Tensor,
-        bootstrap: Float[Tensor, "B K"],
-    ) -> Float[Tensor, "B K-1"]:
-        config = self.config
-        ret = lambda_return(
-            reward, (~is_terminal).float(), bootstrap.detach(), config.imagination.lambda_, config.discount, is_last
-        )
+            slow_value, cont = self.slow_value(feat), (~is_terminal).float()
+            ret = lambda_return(reward, cont, bootstrap, config.imagination.lambda_, config.discount, is_last)
         return (~is_last[:, :-1]).float() * self.critic_loss(logits[:, :-1], ret, slow_value[:, :-1])
 
     def critic_loss(
         self, logits: Float[Tensor, "N T bins"], ret: Float[Tensor, "N T"], slow_value: Float[Tensor, "N T"]
     ) -> Float[Tensor, "N T"]:
-        slow_reg = self.config.critic.slow_reg * self.critic.loss(logits, slow_value)
-        return self.critic.loss(logits, ret) + slow_reg
+        """twohot(v_t, sg ret_t) + slow_reg * twohot(v_t, sg slow_t), before any weight."""
+        return self.critic.loss(logits, ret) + self.config.critic.slow_reg * self.critic.loss(logits, slow_value)
 
     def value(self, feat: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch"]:
         return self.critic.mean(self.critic(feat))
@@ -165,3 +127,29 @@ class ActorCritic(nn.Module):
         slow = self.slow_critic.module
         assert isinstance(slow, TwoHotHead)
         return slow.mean(slow(feat))
+
+
+def reinforce(log_prob: Float[Tensor, "N H"], adv: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+    """log pi(a_t | s_t) * sg(adv_t), whose gradient is that of the expected advantage."""
+    return log_prob * adv.detach()
+
+
+def actor_loss(
+    gain: Float[Tensor, "N H"], entropy: Float[Tensor, "N H"], weight: Float[Tensor, "N H"], entropy_scale: float
+) -> Float[Tensor, "N H"]:
+    """-w_t (gain_t + entropy_scale * entropy_t); the gain is `reinforce`, or an advantage that has a gradient."""
+    return -weight * (gain + entropy_scale * entropy)
+
+
+def return_metrics(
+    normed: Float[Tensor, "N H"], low: Float[Tensor, ""], scale: Float[Tensor, ""]
+) -> dict[str, Float[Tensor, ""]]:
+    """Of returns in units of their range: (ret - low) / scale."""
+    return {
+        "return/scale": scale,
+        "return/low": low,
+        "return/normed": normed.mean(),
+        "return/normed_min": normed.min(),
+        "return/normed_max": normed.max(),
+        "return/rate": (normed.abs() >= 1).float().mean(),
+    }

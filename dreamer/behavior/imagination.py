@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from dreamer.nn.distributions import ActionDist, DiscreteAction
+from dreamer.nn.distributions import ActionDist
 from dreamer.nn.frozen import frozen
 from dreamer.types import Latent
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
@@ -27,21 +27,22 @@ class Rollout(NamedTuple):
     reward: Float[Tensor, "N H1"]
     cont: Float[Tensor, "N H1"]
 
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether gradients lead from it back to the actor."""
+        return self.feat.requires_grad
+
     def detached(self) -> Rollout:
         return Rollout(*(part.detach() for part in self))
 
 
 def dream_step(
-    world_model: WorldModel, actor: Callable[[Tensor], ActionDist], latent: Latent, is_differentiable: bool = False
+    world_model: WorldModel, actor: Callable[[Tensor], ActionDist], latent: Latent
 ) -> tuple[Float[Tensor, "N F"], Shaped[Tensor, "N n"], Latent]:
     """The feature of a state, an action sampled there, and the next state."""
     feat = feature(latent)
     policy = actor(feat.detach())
-    if is_differentiable:
-        assert not isinstance(policy, DiscreteAction)
-        action = policy.rsample()
-    else:
-        action = policy.sample()
+    action = policy.rsample() if torch.is_grad_enabled() else policy.sample()
     return feat, action, world_model.rssm.imagine_step(latent, action_vector(action, world_model.action_space))
 
 
@@ -50,8 +51,8 @@ def imagine(
     actor: Callable[[Tensor], ActionDist],
     start: Latent,
     horizon: int,
-    step: Callable[..., tuple[Tensor, Tensor, Latent]] = dream_step,
     is_differentiable: bool = False,
+    step: Callable[..., tuple[Tensor, Tensor, Latent]] = dream_step,
 ) -> Rollout:
     """Roll out `horizon` steps from start [N] with prior samples and sampled actions: horizon + 1 states.
 
@@ -68,7 +69,7 @@ def imagine(
             dtype=torch.get_autocast_dtype(device.type) if is_half else torch.float32,
         )  # fmt: skip
         for t in range(horizon):
-            feat[:, t], action, latent = step(world_model, actor, latent, is_differentiable)
+            feat[:, t], action, latent = step(world_model, actor, latent)
             actions.append(action)
         feat[:, horizon] = feature(latent)
         actions.append(actor(feat[:, horizon].detach()).sample())

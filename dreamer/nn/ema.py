@@ -33,27 +33,22 @@ class SlowCopy(nn.Module):
 class PercentileRange(nn.Module):
     """Moving average of two percentiles (the paper's return normalisation); `range` holds them as [low, high].
 
-    Starts at 0 without bias correction, unless `debias`. The scale is max(limit, high - low).
+    Starts at 0 without bias correction. The scale is max(limit, high - low).
     """
 
     range: Tensor
-    weight: Tensor
     percentiles: Tensor
 
-    def __init__(
-        self, rate: float = 0.01, low: float = 5.0, high: float = 95.0, limit: float = 1.0, debias: bool = False
-    ) -> None:
+    def __init__(self, rate: float = 0.01, low: float = 5.0, high: float = 95.0, limit: float = 1.0) -> None:
         super().__init__()
-        self.rate, self.limit, self.debias = rate, limit, debias
+        self.rate, self.limit = rate, limit
         self.register_buffer("range", torch.zeros(2))
-        self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("percentiles", torch.tensor([low, high]) / 100, persistent=False)
 
     @torch.no_grad()
     def update(self, x: Float[Tensor, "*shape"]) -> None:
         self.range.lerp_(torch.quantile(x.float().flatten(), self.percentiles), self.rate)
-        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
 
     def low_and_scale(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        low, high = self.range / self.weight.clamp(min=self.rate) if self.debias else self.range
+        low, high = self.range
         return low.clone(), (high - low).clamp(min=self.limit)

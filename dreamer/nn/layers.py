@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dreamer.nn.through_time import Affine, affine
-
 
 def init_weight_(weight: Tensor, fan_in: int, outscale: float = 1.0) -> Tensor:
     """Truncated normal on [-2, 2] times 1.1368 / sqrt(fan_in), which has standard deviation 1 / sqrt(fan_in)."""
@@ -29,9 +27,6 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         init_weight_(self.weight, self.in_features, self.outscale)
         nn.init.zeros_(self.bias)
-
-    def affine(self) -> Affine:
-        return Affine((self.weight,), self.bias)
 
 
 class RMSNorm(nn.Module):
@@ -64,15 +59,13 @@ class BlockLinear(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch in"], shared: Float[Tensor, "*batch shared"] | None = None
     ) -> Float[Tensor, "*batch out"]:
-        inputs = (x.flatten(0, -2),) if shared is None else (x.flatten(0, -2), shared.flatten(0, -2))
-        return affine(self.affine(), *inputs).unflatten(0, x.shape[:-1])
-
-    def affine(self) -> Affine:
-        """Its product with x, and with what is shared: the same input for every block makes one dense product."""
-        if self.weight.shape[1] == self.chunk:
-            return Affine((self.weight,), self.bias)
-        dense = self.weight[:, self.chunk :].transpose(1, 2).flatten(0, 1)  # [G, shared, out/G] read as [out, shared]
-        return Affine((self.weight[:, : self.chunk], dense), self.bias)
+        own, weight = x.unflatten(-1, (self.blocks, self.chunk)), self.weight
+        own = own.flatten(0, -3).transpose(0, 1)
+        y = torch.bmm(own, weight[:, : self.chunk]).transpose(0, 1).flatten(1).unflatten(0, x.shape[:-1])
+        if shared is None:
+            return y + self.bias
+        # The same input for every block: one dense product, of [G, shared, out/G] read as [out, shared].
+        return y + F.linear(shared, weight[:, self.chunk :].transpose(1, 2).flatten(0, 1), self.bias)
 
 
 class Dense(nn.Module):

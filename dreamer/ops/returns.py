@@ -31,9 +31,9 @@ def lambda_return(
     return torch.stack(rets[::-1], dim=1)
 
 
-def survival(cont: Float[Tensor, "N T"], discount: float = 1.0) -> Float[Tensor, "N T"]:
-    """Weight of each imagined step: the probability of getting there, w_t = prod_{i<=t} discount c_i / discount.
+def survival(cont: Float[Tensor, "N T"]) -> Float[Tensor, "N T"]:
+    """Weight of each imagined step: the probability of getting there, discount included, w_t = prod_{i<=t} c_i.
 
     c_0 is included, so that starts which are terminal count for nothing.
     """
-    return torch.cumprod(discount * cont, dim=1) / discount
+    return torch.cumprod(cont, dim=1)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import pickle
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -64,7 +65,8 @@ class CheckpointFile(CheckpointIO):
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
         """`read_checkpoint` has checked it by now."""
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {**state, "state_dict": under_present_names(state["state_dict"])}
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
@@ -88,7 +90,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise ValueError(f"checkpoint={path} is no whole one: state_dict.{name} is a {type(value).__name__}.")
     if (name := not_finite(state)) is not None:
         raise ValueError(f"checkpoint={path} is of no use: {name} holds values that are not finite.")
-    return state
+    return {**state, "state_dict": under_present_names(state["state_dict"])}
+
+
+def under_present_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of agents from before 30 November 2026, whose posterior named its layers otherwise, in the same order.
+
+    They also counted the steps of the range of returns, which nothing needs.
+    """
+    present = {}
+    for name, value in weights.items():
+        root, is_old, layer = name.partition(".posterior_net.")
+        if is_old and (match := re.fullmatch(r"(first|norm|out|rest\.(\d+))\.(.+)", layer)):
+            kind, number, leaf = match.groups()
+            layer = {"first": "0.0.linear", "norm": "0.0.norm", "out": "1"}.get(kind) or f"0.{int(number) + 1}"
+            name = f"{root}.posterior_net.{layer}.{leaf}"
+        if not name.endswith("actor_critic.return_range.weight"):
+            present[name] = value
+    return present
 
 
 def read_archive(path: Path) -> dict[str, Any]:

@@ -53,13 +53,12 @@ class DreamerModule(L.LightningModule):
             recent = last_rows(post.latent, config.imagination.last)
             start = Latent(*(part.detach().flatten(0, 1) for part in recent))
             rollout = imagine(
-                world_model, actor_critic.actor, start, config.imagination.horizon, self.dream_step,
-                actor_critic.use_dynamics,
+                world_model, actor_critic.actor, start, config.imagination.horizon, actor_critic.use_dynamics,
+                self.dream_step,
             )  # fmt: skip
-            advantage = actor_critic.differentiable_advantage(rollout)
             self.after_phase("imagine")
             model = world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
-            behavior = actor_critic.loss(rollout.detached(), advantage)  # actor and critic, on imagined trajectories
+            behavior = actor_critic.loss(rollout)  # actor and critic, on imagined trajectories
             bootstrap = behavior.ret[:, 0].unflatten(0, recent.deter.shape[:2])
             replay_value = actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
 

@@ -95,7 +95,7 @@ class ShownTheSame:
         return self.actor(self.seen[self.calls - 1])
 
 
-def smooth_step(world_model: WorldModel, actor: ShownTheSame, latent: Latent, is_differentiable: bool):
+def smooth_step(world_model: WorldModel, actor: ShownTheSame, latent: Latent):
     """Deterministic dynamics: h moves with the action, z stays."""
     feat = feature(latent)
     action = actor(feat).rsample()
@@ -112,7 +112,6 @@ def test_the_gradient_through_the_model_is_that_of_the_advantage(
     agent = build_agent(VECTORS)
     parts = agent.actor_critic
     parts.actor.dist, parts.config.critic.slow_target = dist, slow_target
-    parts.use_dynamics = True
     start = Latent(torch.randn(5, 24), torch.nn.functional.one_hot(torch.randint(0, 5, (5, 3)), 5).float())
     monkeypatch.setattr(
         agent.world_model, "predict", lambda feat: (feat[..., 0].square(), 0.9 * torch.ones_like(feat[..., 0]))
@@ -124,9 +123,8 @@ def test_the_gradient_through_the_model_is_that_of_the_advantage(
     def total() -> Tensor:
         torch.manual_seed(2)
         actor.begin()
-        rollout = imagine(agent.world_model, actor, start, 4, smooth_step, is_differentiable=True)
-        advantage = parts.differentiable_advantage(rollout)
-        assert advantage is not None
+        rollout = imagine(agent.world_model, actor, start, 4, True, smooth_step)
+        advantage = parts.live_advantage(rollout)
         assert advantage.shape == (5, 4)
         return advantage.sum()
 
@@ -143,14 +141,14 @@ def test_the_gradient_through_the_model_is_that_of_the_advantage(
         assert float(bias.grad[i]) == pytest.approx((around[0] - around[1]) / 2e-2, rel=2e-2)
 
 
-def test_a_differentiable_advantage_replaces_the_score_in_the_actor_loss_alone() -> None:
+def test_an_advantage_with_a_gradient_replaces_the_score_in_the_actor_loss_alone() -> None:
     agent = build_agent(VECTORS)
     parts = agent.actor_critic
     parts.return_range.rate = 1.0
     feat, actions = torch.randn(3, 5, 39), torch.randn(3, 5, 2)
     rollout = Rollout(feat, actions, torch.randn(3, 5), torch.rand(3, 5))
     advantage = torch.randn(3, 4, requires_grad=True)
-    with_score, live = parts.loss(rollout), parts.loss(rollout, advantage)
+    with_score, live = parts.losses(rollout, None), parts.losses(rollout, advantage)
     torch.testing.assert_close(live.losses["critic"], with_score.losses["critic"])
     assert torch.equal(live.ret, with_score.ret)
     (grad,) = torch.autograd.grad(live.losses["actor"].sum(), advantage)

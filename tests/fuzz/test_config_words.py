@@ -196,6 +196,7 @@ def told(base: int, words: list[str]) -> str | Config:
 @example(0, [""])
 @example(0, ["replay=-inf"])  # was called group=option
 @example(0, ["hydra=0.0"])
+@example(0, ["="])  # was called nothing
 @example(0, ["=0"])  # was called group=option
 @example(0, ["~model=3"])  # was a traceback
 @example(0, ["seed=" + "9" * 5000])  # was a traceback

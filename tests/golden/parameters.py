@@ -18,9 +18,9 @@ RULES = [
     (r"dyn/dynin1", "world_model.rssm.cell.embed_stoch.linear"),
     (r"dyn/dynin2norm", "world_model.rssm.cell.embed_action.norm"),
     (r"dyn/dynin2", "world_model.rssm.cell.embed_action.linear"),
-    (r"dyn/obs0norm", "world_model.rssm.posterior_net.norm"),
-    (r"dyn/obs0", "world_model.rssm.posterior_net.first"),
-    (r"dyn/obslogit", "world_model.rssm.posterior_net.out"),
+    (r"dyn/obs(\d+)norm", r"world_model.rssm.posterior_net.0.\1.norm"),
+    (r"dyn/obs(\d+)", r"world_model.rssm.posterior_net.0.\1.linear"),
+    (r"dyn/obslogit", "world_model.rssm.posterior_net.1"),
     (r"dyn/prior(\d+)norm", r"world_model.rssm.prior_net.0.\1.norm"),
     (r"dyn/prior(\d+)", r"world_model.rssm.prior_net.0.\1.linear"),
     (r"dyn/priorlogit", "world_model.rssm.prior_net.1"),
@@ -57,7 +57,7 @@ RULES = [
 
 
 def our_name(path: str, root: str = "", stages: int = 4) -> str:
-    """`dyn/obs0/kernel` -> `world_model.rssm.posterior_net.first.weight`, below `root`."""
+    """`dyn/obs0/kernel` -> `world_model.rssm.posterior_net.0.0.linear.weight`, below `root`."""
     layer, _, leaf = path.rpartition("/")
     leaf = {"kernel": "weight"}.get(leaf, leaf)
     if layer == "dec/imgout":

@@ -114,7 +114,7 @@ def test_recurrent_step_and_its_gradients(rssm_case):
     g, rssm, start = rssm_case
     deter, stoch = start.deter.requires_grad_(), start.stoch.requires_grad_()
     action = g.tensor("action")[:, 0].clone().requires_grad_()
-    out = rssm.cell(deter, stoch.flatten(1), rssm.embed_action(action))
+    out = rssm.recur(Latent(deter, stoch), action)
     g.close("core_out", out, 2e-5, 2e-5)
     g.close("core_prior_logit", rssm.prior(out), 2e-5, 2e-5)
     (out * g.tensor("core_w")).sum().backward()

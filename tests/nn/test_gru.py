@@ -38,7 +38,7 @@ def test_cell_equals_a_loop_over_its_groups(layers: int) -> None:
     for param in cell.parameters():
         torch.nn.init.normal_(param, std=0.7)
     h, z, a = torch.randn(3, 20), torch.randn(3, 9), torch.randn(3, 2)
-    torch.testing.assert_close(cell(h, z, cell.embed_action(a)), slow_cell(cell, h, z, a), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(cell(h, z, a), slow_cell(cell, h, z, a), rtol=1e-5, atol=1e-5)
 
 
 def test_a_fresh_cell_keeps_most_of_its_state() -> None:
@@ -46,5 +46,5 @@ def test_a_fresh_cell_keeps_most_of_its_state() -> None:
     torch.nn.init.zeros_(cell.gates.weight)
     h = torch.randn(3, 20)
     # All gates 0: cand 0, update sigmoid(-1) = 0.2689.
-    new = cell(h, torch.randn(3, 9), torch.randn(3, 6))
+    new = cell(h, torch.randn(3, 9), torch.randn(3, 2))
     torch.testing.assert_close(new, h * (1 - torch.sigmoid(torch.tensor(-1.0))))

@@ -59,9 +59,3 @@ def test_an_is_last_that_is_false_everywhere_changes_nothing() -> None:
 def test_survival_includes_the_first_continue_probability() -> None:
     weight = survival(torch.tensor([[0.5, 0.8, 0.25], [0.0, 1.0, 1.0]]))
     torch.testing.assert_close(weight, torch.tensor([[0.5, 0.4, 0.1], [0.0, 0.0, 0.0]]))
-
-
-def test_survival_with_a_discount_of_its_own_starts_undiscounted() -> None:
-    # (0.5 * 0.5, that * 0.5 * 0.8, that * 0.5 * 0.25) / 0.5
-    weight = survival(torch.tensor([[0.5, 0.8, 0.25]]), discount=0.5)
-    torch.testing.assert_close(weight, torch.tensor([[0.5, 0.2, 0.025]]))

@@ -58,8 +58,7 @@ def test_stored_context_stands_before_the_first_row(case: tuple[WorldModel, Batc
     start = model.context(batch.context_deter, batch.context_stoch)
     assert torch.equal(start.stoch.argmax(-1), batch.context_stoch)
     # h of row 0 is one step of the cell from the stored latent, with the action that led into row 0.
-    action = model.rssm.embed_action(batch.prev_action[:, 0])
-    expected = model.rssm.cell(batch.context_deter, start.stoch.flatten(1), action)
+    expected = model.rssm.recur(start, batch.prev_action[:, 0])
     torch.testing.assert_close(model.observe(batch).latent.deter[:, 0], expected)
 
 
