@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from dreamer.nn.distributions import ActionDist
+from dreamer.nn.distributions import ActionDist, DiscreteAction
 from dreamer.nn.frozen import frozen
 from dreamer.types import Latent
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
@@ -42,7 +42,8 @@ def dream_step(
     """The feature of a state, an action sampled there, and the next state."""
     feat = feature(latent)
     policy = actor(feat.detach())
-    action = policy.rsample() if torch.is_grad_enabled() else policy.sample()
+    is_live = torch.is_grad_enabled() and not isinstance(policy, DiscreteAction)
+    action = policy.rsample() if is_live else policy.sample()
     return feat, action, world_model.rssm.imagine_step(latent, action_vector(action, world_model.action_space))
 
 
