@@ -42,8 +42,10 @@ def dream_step(
     """The feature of a state, an action sampled there, and the next state."""
     feat = feature(latent)
     policy = actor(feat.detach())
-    is_live = torch.is_grad_enabled() and not isinstance(policy, DiscreteAction)
-    action = policy.rsample() if is_live else policy.sample()
+    if torch.is_grad_enabled() and not isinstance(policy, DiscreteAction):
+        action = policy.rsample()
+    else:
+        action = policy.sample()
     return feat, action, world_model.rssm.imagine_step(latent, action_vector(action, world_model.action_space))
 
 
