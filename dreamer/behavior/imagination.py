@@ -42,10 +42,8 @@ def dream_step(
     """The feature of a state, an action sampled there, and the next state."""
     feat = feature(latent)
     policy = actor(feat.detach())
-    if torch.is_grad_enabled() and not isinstance(policy, DiscreteAction):
-        action = policy.rsample()
-    else:
-        action = policy.sample()
+    draw = policy.sample if isinstance(policy, DiscreteAction) or not torch.is_grad_enabled() else policy.rsample
+    action = draw()
     return feat, action, world_model.rssm.imagine_step(latent, action_vector(action, world_model.action_space))
 
 
