@@ -240,10 +240,11 @@ class TrainerConfig:
         self.video_every = whole(self.video_every)
         self.log_every = whole(self.log_every)
 
-    @property
-    def first_ratio(self) -> float:
-        """The train ratio of the first `early_steps` policy steps."""
-        return min(self.early_ratio or self.train_ratio, self.train_ratio)
+    def ratio_at(self, policy_steps: int) -> float:
+        """The train ratio after so many policy steps."""
+        if self.early_ratio is None or policy_steps >= self.early_steps:
+            return self.train_ratio
+        return min(self.early_ratio, self.train_ratio)
 
 
 @dataclass
@@ -280,5 +281,5 @@ class Config:
         trainer = self.trainer
         steps = max(trainer.max_steps / self.env.action_repeat - trainer.collect_steps, 0)
         early = min(steps, max(trainer.early_steps - trainer.collect_steps, 0))
-        rows = early * trainer.first_ratio + (steps - early) * trainer.train_ratio
+        rows = early * trainer.ratio_at(0) + (steps - early) * trainer.train_ratio
         return rows / (self.batch_size * self.batch_length)

@@ -119,7 +119,7 @@ class Watch(Callback):
             "batch_size": config.batch_size,
             "batch_length": config.batch_length,
             "precision": self.precision,
-            "train_ratio": config.trainer.first_ratio,  # it is measured in the first steps
+            "train_ratio": config.trainer.ratio_at(0),  # it is measured in the first steps
             "render": config.env.render,
             "overlap": config.trainer.overlap,
             "is_compiled": config.trainer.compile == "on",

@@ -7,15 +7,15 @@ class TrainRatio:
     """Updates due per policy step: train_ratio / trained rows per update, with the fraction carried over.
 
     The first call returns 1 and starts the count, as in the authors' code; steps before it ask for nothing. During
-    the first `early_steps` policy steps the ratio is `first_ratio`, which the authors' code does not have.
+    the first `early_steps` policy steps the ratio is at most `early_ratio`, which the authors' code does not have.
     """
 
     def __init__(
-        self, train_ratio: float, rows_per_update: int, first_ratio: float | None = None, early_steps: int = 0
+        self, train_ratio: float, rows_per_update: int, early_ratio: float | None = None, early_steps: int = 0
     ) -> None:
         self.updates_per_step = train_ratio / rows_per_update
         self.early_steps = early_steps
-        self.early_weight = 1.0 if first_ratio is None else first_ratio / train_ratio
+        self.early_weight = 1.0 if early_ratio is None else min(early_ratio / train_ratio, 1.0)
         self._paid_until: float | None = None  # weighted policy steps for which all updates have been asked for
 
     def most_updates(self, policy_steps: int) -> float:
@@ -48,7 +48,7 @@ class TrainRatio:
         return int((self._weighted(policy_steps) - paid_until) * self.updates_per_step)
 
     def _weighted(self, policy_steps: int) -> float:
-        """Policy steps, where an early one counts as first_ratio / train_ratio of a later one."""
+        """Policy steps, where an early one counts as early_ratio / train_ratio of a later one."""
         early = min(policy_steps, self.early_steps)
         return policy_steps - early + early * self.early_weight
 

@@ -90,7 +90,7 @@ def hours_left(config: Config, env_steps: int, speed: Speed) -> float:
     trainer = config.trainer
     left = max(trainer.max_steps - env_steps, 0)
     later = min(left, max(trainer.max_steps - trainer.early_steps * config.env.action_repeat, 0))
-    growth = trainer.train_ratio / trainer.first_ratio - 1 if later < left else 0.0
+    growth = trainer.train_ratio / trainer.ratio_at(0) - 1 if later < left else 0.0
     return (left + later * growth * speed.update_share) / speed.env_steps / 3600
 
 
@@ -113,9 +113,10 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     policy_steps = trainer.max_steps / repeat
     rows = config.batch_size * config.batch_length
     ratio, period = f"{trainer.train_ratio:g}", f"{rows / trainer.train_ratio:,.4g}"
-    if trainer.first_ratio < trainer.train_ratio and trainer.early_steps > trainer.collect_steps:
-        first = f"{trainer.first_ratio:g} (trainer.early_ratio; null: no limit)"
-        first_period = f"{rows / trainer.first_ratio:,.4g}"
+    early_ratio = trainer.ratio_at(int(trainer.collect_steps))
+    if early_ratio < trainer.train_ratio:
+        first = f"{early_ratio:g} (trainer.early_ratio; null: no limit)"
+        first_period = f"{rows / early_ratio:,.4g}"
         is_lifted = trainer.early_steps < policy_steps
         ratio = f"{first} until policy step {trainer.early_steps:,}, then {ratio}" if is_lifted else first
         period = f"{first_period}, then {period}" if is_lifted else first_period

@@ -211,7 +211,7 @@ def build(config: Config) -> Training:
         cuts_faults=config.env.on_fault == "truncate",
     )  # fmt: skip
     trainer, rows = config.trainer, config.batch_size * config.batch_length
-    schedule = TrainRatio(trainer.train_ratio, rows, trainer.first_ratio, int(trainer.early_steps))
+    schedule = TrainRatio(trainer.train_ratio, rows, trainer.early_ratio, int(trainer.early_steps))
     dataset = ReplayDataset(collector, replay, config.batch_size, schedule, int(trainer.max_steps))
     nbytes = nbytes_of(columns, capacity)
     print(

@@ -90,7 +90,7 @@ def build(tmp_path: Path) -> Callable[..., Run]:
         collect_steps: int = 20,
         batch_size: int = 3,
         train_ratio: float = 5.0,
-        first_ratio: float | None = None,
+        early_ratio: float | None = None,
         early_steps: int = 0,
         max_steps: int = 400,
         actions: str = "continuous",
@@ -107,7 +107,7 @@ def build(tmp_path: Path) -> Callable[..., Run]:
         replay = Replay(columns, capacity, length, num_envs, storage, tmp_path / directory, seed=1)
         policy = RowCounter(envs[0].action_space)
         collector = Collector(SerialVector(envs), policy, replay, collect_steps, seed=2, overlap=overlap)
-        schedule = TrainRatio(train_ratio, batch_size * (length - 1), first_ratio, early_steps)
+        schedule = TrainRatio(train_ratio, batch_size * (length - 1), early_ratio, early_steps)
         return Run(envs, replay, collector, ReplayDataset(collector, replay, batch_size, schedule, max_steps))
 
     return build_run

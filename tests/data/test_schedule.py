@@ -31,7 +31,7 @@ def test_restored_schedule_carries_the_remainder_on() -> None:
 
 def test_the_first_steps_have_a_ratio_of_their_own() -> None:
     # Three updates in two steps, early three in eight.
-    schedule = TrainRatio(96.0, 64, first_ratio=24.0, early_steps=1000)
+    schedule = TrainRatio(96.0, 64, early_ratio=24.0, early_steps=1000)
     updates = {step: schedule(step) for step in range(40, 2000, 2)}
     assert updates.pop(40) == 1
     assert sum(n for step, n in updates.items() if step <= 1000) == 960 * 24 // 64
@@ -40,7 +40,7 @@ def test_the_first_steps_have_a_ratio_of_their_own() -> None:
 
 
 def test_steps_until_due_change_with_the_ratio() -> None:
-    schedule = TrainRatio(64.0, 64, first_ratio=16.0, early_steps=100)
+    schedule = TrainRatio(64.0, 64, early_ratio=16.0, early_steps=100)
     assert schedule(80) == 1
     assert schedule.steps_until_due(80, 1) == 4 and schedule(84) == 1
     assert [schedule.steps_until_due(step, 1) for step in (84, 98, 99)] == [4, 1, 1]  # steps after 84 unpaid: 14/4

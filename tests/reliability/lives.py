@@ -193,7 +193,8 @@ def tell(config: Config, found: Path) -> int:
     replay = prepare(config).dataset.replay
     values["replay"] = {key: torch.from_numpy(replay.column(key)) for key in replay.columns}
     held = dict(digests(values))
-    lines = (run_dir / "returns.csv").read_text().splitlines()
+    returns = run_dir / "returns.csv"
+    lines = returns.read_text().splitlines() if returns.exists() else []  # a short run ends no episode
     held["returns.csv"] = " ".join("{0}:{2}:{3}".format(*line.split(",")) for line in lines)
     kept = {re.sub(r"\d+", "#", str(path.relative_to(run_dir))) for path in run_dir.rglob("*") if is_kept(path)}
     held["files"] = " ".join(sorted(kept))
