@@ -4,7 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from dreamer.cli import ending_in_words, job_config, refusing_bad_input, run
-from dreamer.compose import parse, register
+from dreamer.config.compose import parse, register
 
 register()
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from dreamer.behavior.actor_critic import ActorCritic
-from dreamer.config import LOSS_NAMES, ModelConfig
+from dreamer.config.schema import LOSS_NAMES, ModelConfig
 from dreamer.types import Latent, LatentArrays, Space
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
 

@@ -20,11 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from dreamer.bounds import check_bounds
-from dreamer.compose import as_fields, parse
-from dreamer.config import Config
+from dreamer.config.bounds import check_bounds
+from dreamer.config.compose import as_fields, parse
+from dreamer.config.error_words import NAMELESS, describe, printable
+from dreamer.config.schema import Config
 from dreamer.errors import RunStopped
-from dreamer.typos import NAMELESS, describe, printable
 
 T = TypeVar("T")
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"

@@ -16,10 +16,10 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from dreamer.bounds import bounded, one_of, whole
 from dreamer.cli import check_output, refusing_bad_input, run, script_options, training_config
-from dreamer.compose import register
-from dreamer.config import Config
+from dreamer.config.bounds import bounded, one_of, whole
+from dreamer.config.compose import register
+from dreamer.config.schema import Config
 
 PARTS = ("update", "policy", "replay", "render", "end_to_end")
 ROWS = {
@@ -84,7 +84,7 @@ def main(cfg: DictConfig) -> None:
             seconds=options.seconds,
             disk_steps=int(options.disk_steps),
         )
-        suite.check(plan, parts)
+        suite.check_plan(plan, parts)
     report = {"words": list(HydraConfig.get().overrides.task), **suite.measure(plan, parts)}
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -13,10 +13,10 @@ import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
-from dreamer.bounds import bounded, whole
 from dreamer.cli import check_output, refusing_bad_input, run, script_options, training_config
-from dreamer.compose import register
-from dreamer.config import Config
+from dreamer.config.bounds import bounded, whole
+from dreamer.config.compose import register
+from dreamer.config.schema import Config
 from dreamer.data.storage import columns_of, gigabytes, nbytes_of
 from dreamer.envs.checker.examine import build, examine
 from dreamer.envs.checker.table import aligned, describe, sheet_of, summary

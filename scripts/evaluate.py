@@ -15,9 +15,9 @@ import numpy as np
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from dreamer.bounds import bounded
 from dreamer.cli import check_output, own_options, refusing_bad_input, run
-from dreamer.compose import keys_as_typed
+from dreamer.config.bounds import bounded
+from dreamer.config.compose import keys_as_typed
 from dreamer.envs.trust import EnvWords
 
 DREAMS, DREAM_ROWS = 6, 32  # pieces of an episode in a film of dreams, and how long they are
@@ -49,11 +49,11 @@ def main(cfg: DictConfig) -> None:
         import torch  # seconds to import; --help and wrong words need none
 
         from dreamer.envs.make import make_env
-        from dreamer.training.checkpoint import load_agent, load_config, locate, read_checkpoint
-        from dreamer.training.dreams import dream_films, pieces
+        from dreamer.training.display.dreams import dream_films, pieces
+        from dreamer.training.display.films import write_gif
         from dreamer.training.evaluation import evaluate
-        from dreamer.training.report import write_gif
         from dreamer.training.run import quiet_libraries
+        from dreamer.training.saving.checkpoint import load_agent, load_config, locate, read_checkpoint
 
         quiet_libraries()
         torch.set_num_threads(options.threads)

@@ -31,8 +31,8 @@ def main(cfg: DictConfig) -> None:
         options = own_options(cfg, ExportConfig)
         check_output("out", options.out, ".safetensors")
 
-        from dreamer.training.checkpoint import locate, read_checkpoint
-        from dreamer.training.policy_file import write_policy
+        from dreamer.training.saving.checkpoint import locate, read_checkpoint
+        from dreamer.training.saving.policy_file import write_policy
 
         state = read_checkpoint(locate(options.checkpoint))
         out = Path(options.out)

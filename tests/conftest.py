@@ -10,8 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from dreamer.compose import parse, register
-from dreamer.config import Config
+from dreamer.config.compose import parse, register
+from dreamer.config.schema import Config
 
 CONF = Path(__file__).parents[1] / "conf"
 

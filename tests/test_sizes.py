@@ -6,8 +6,8 @@ from hydra import compose, initialize
 from omegaconf import OmegaConf
 
 from dreamer.agent import Agent
-from dreamer.compose import register
-from dreamer.config import ModelConfig
+from dreamer.config.compose import register
+from dreamer.config.schema import ModelConfig
 from dreamer.types import Space
 
 MILLIONS = {  # size: (64x64x3 image, 24 numbers), counted by evaluating the shapes of the authors' code

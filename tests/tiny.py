@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dreamer.agent import Agent
-from dreamer.config import (
+from dreamer.config.schema import (
     ActorConfig,
     CriticConfig,
     DecoderConfig,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamer.behavior.imagination import Rollout
-from dreamer.config import ModelConfig
+from dreamer.config.schema import ModelConfig
 from dreamer.nn.ema import PercentileRange, SlowCopy
 from dreamer.nn.frozen import frozen
 from dreamer.nn.heads import ActorHead, TwoHotHead

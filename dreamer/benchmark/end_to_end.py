@@ -16,12 +16,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dreamer.benchmark.timing import in_fresh_process
-from dreamer.config import Config
+from dreamer.config.schema import Config
 from dreamer.data.dataset import ReplayDataset
-from dreamer.training.compiling import choose_compile, uses_graphs
-from dreamer.training.device import synchronize
+from dreamer.training.display.run_log import RunLog
 from dreamer.training.run import Training, prepare
-from dreamer.training.run_log import RunLog
+from dreamer.training.speed.compiling import choose_compile, uses_graphs
+from dreamer.training.speed.device import synchronize
 from dreamer.training.stopping import GracefulStop
 
 WARM_UP = 5  # updates, or two where they are slow; the first compiles, the fourth records a CUDA graph

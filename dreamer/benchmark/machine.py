@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from dreamer.data.storage import available_memory
-from dreamer.training.device import synchronize
+from dreamer.training.speed.device import synchronize
 
 ROOT = Path(__file__).parents[2]
 CODE = ("dreamer", "conf", "scripts", "train.py")

@@ -10,10 +10,10 @@ import torch
 
 from dreamer.benchmark.timing import Budget, best, interleaved
 from dreamer.benchmark.update import random_values, spaces
-from dreamer.config import Config
-from dreamer.training.compiling import choose_compile, compile_acting, record_acting, uses_graphs
-from dreamer.training.cuda_graph import WARM_UP
+from dreamer.config.schema import Config
 from dreamer.training.run import build_agent
+from dreamer.training.speed.compiling import choose_compile, compile_acting, record_acting, uses_graphs
+from dreamer.training.speed.cuda_graph import WARM_UP
 
 
 def measure_policy(config: Config, threads: list[int], budget: Budget) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dreamer.benchmark.timing import Timing, fresh_process, medians, timed
 from dreamer.benchmark.update import without_pictures
-from dreamer.config import EnvConfig
+from dreamer.config.schema import EnvConfig
 from dreamer.envs.make import make_env
 
 REFERENCE = "reference"

@@ -14,7 +14,7 @@ import numpy as np
 
 from dreamer.benchmark.timing import Budget, Timing, interleaved, medians, timed
 from dreamer.benchmark.update import random_values, spaces
-from dreamer.config import Config
+from dreamer.config.schema import Config
 from dreamer.data.replay import Replay
 from dreamer.data.storage import (
     DISK_SHARE,

@@ -11,14 +11,14 @@ from dreamer.benchmark.machine import commit, machine, versions
 from dreamer.benchmark.policy import measure_policy
 from dreamer.benchmark.render import measure_render
 from dreamer.benchmark.replay import check_disk, measure_replay
-from dreamer.benchmark.report import Entry, describe, header, lines, section
+from dreamer.benchmark.table import Entry, describe, header, lines, section
 from dreamer.benchmark.timing import Budget, in_fresh_process
 from dreamer.benchmark.update import measure_update
-from dreamer.config import Config
+from dreamer.config.schema import Config
 from dreamer.envs.make import check_env
-from dreamer.training.device import choose_device
-from dreamer.training.memory import keep_freed_memory
 from dreamer.training.run import quiet_libraries
+from dreamer.training.speed.device import choose_device
+from dreamer.training.speed.malloc import keep_freed_memory
 
 RAM_STEPS = 20_000  # rows of replay in memory: 0.3 GB of pictures
 
@@ -56,7 +56,7 @@ class Plan:
         return self.rows.get("size1m_vision", next(iter(self.rows.values())))
 
 
-def check(plan: Plan, parts: Sequence[str]) -> None:
+def check_plan(plan: Plan, parts: Sequence[str]) -> None:
     """ValueError, before anything slow starts, for what this machine cannot do."""
     choose_device(plan.config.trainer.device)
     env = plan.config.env

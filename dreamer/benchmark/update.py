@@ -17,14 +17,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from dreamer.agent import Agent
 from dreamer.benchmark.machine import matrix_speed
 from dreamer.benchmark.timing import Budget, best, interleaved, peak_memory
-from dreamer.config import Config, EnvConfig
+from dreamer.config.schema import Config, EnvConfig
 from dreamer.envs.make import make_env
-from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
-from dreamer.training.cuda_graph import WARM_UP
-from dreamer.training.device import synchronize
-from dreamer.training.memory import keep_freed_memory
 from dreamer.training.module import DreamerModule
 from dreamer.training.run import build_agent, quiet_libraries
+from dreamer.training.speed.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
+from dreamer.training.speed.cuda_graph import WARM_UP
+from dreamer.training.speed.device import synchronize
+from dreamer.training.speed.malloc import keep_freed_memory
 from dreamer.types import Batch, Space
 
 Update = Callable[[], None]

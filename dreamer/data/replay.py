@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from dreamer.data.persistence import LATENTS, ROWS, RowStore
+from dreamer.data.saving.row_store import LATENTS, ROWS, RowStore
 from dreamer.data.storage import OWN_COLUMNS, ROW_ID, Column
 
 

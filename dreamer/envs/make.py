@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import Protocol
 
-from dreamer.config import EnvConfig
-from dreamer.envs import atari, crafter, custom, dmc, dummy, gymnasium
-from dreamer.envs.process import ProcessVector
+from dreamer.config.schema import EnvConfig
 from dreamer.envs.spec import Env
+from dreamer.envs.suites import atari, crafter, custom, dmc, dummy, gymnasium
 from dreamer.envs.vector import SerialVector, Vector
+from dreamer.envs.workers.process import ProcessVector
 from dreamer.envs.wrappers import EpisodeJournal
 
 
 class Maker(Protocol):
-    """What the file of a suite has."""
+    """A file of suites/ offers these two functions."""
 
-    def check(self, config: EnvConfig) -> None:
+    def check_config(self, config: EnvConfig) -> None:
         """ValueError, by the name that the user typed, for what does not exist or cannot work on this machine.
 
         Ranges of single values are the config's own matter; what is asked here, only the simulator can answer.
@@ -24,7 +24,7 @@ class Maker(Protocol):
         ...
 
     def make(self, config: EnvConfig) -> Env:
-        """The environment; `check` comes before."""
+        """The environment; `check_config` comes before."""
         ...
 
 
@@ -36,7 +36,7 @@ MAKERS: dict[str, Maker] = {
     "crafter": crafter,
     "custom": custom,
 }
-"""env.suite -> the file that makes it. dreamer/config.py: SUITES has the same names, and the keys that each takes."""
+"""env.suite -> the file that makes it. config/schema.py: SUITES has the same names, and the keys that each takes."""
 
 
 def make_envs(config: EnvConfig) -> Vector:
@@ -55,5 +55,5 @@ def make_env(config: EnvConfig) -> EpisodeJournal:
 
 
 def check_env(config: EnvConfig) -> None:
-    """ValueError for what `Maker.check` finds."""
-    MAKERS[config.suite].check(config)
+    """ValueError for what `Maker.check_config` finds."""
+    MAKERS[config.suite].check_config(config)

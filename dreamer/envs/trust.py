@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from dreamer.bounds import leaves
-from dreamer.compose import shown
-from dreamer.config import EnvConfig
+from dreamer.config.bounds import leaves
+from dreamer.config.compose import shown
+from dreamer.config.schema import EnvConfig
 
 SHIPPED = ("dmc", "dummy", "atari", "crafter")
 """Suites whose environments are all written here or in the package that the suite is named for."""

@@ -51,7 +51,7 @@ class PoolConv(Conv):
     kernel becomes one from 4 in to 4 out `phases`. The same numbers, on layouts that processors are better at.
     """
 
-    few = 4  # channels up to which folding is the faster way
+    most_folded_channels = 4  # channels up to which folding is the faster way
     fold: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
@@ -63,7 +63,7 @@ class PoolConv(Conv):
         self.register_buffer("fold", fold, persistent=False)
 
     def forward(self, x: Float[Tensor, "N h w c"]) -> Float[Tensor, "N h/2 w/2 c2"]:
-        if self.weight.shape[1] > self.few:
+        if self.weight.shape[1] > self.most_folded_channels:
             return F.max_pool2d(super().forward(x).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
         weight = torch.einsum("psat,qrbu,oitu->pqosriab", self.fold, self.fold, self.weight)
         weight = weight.flatten(3, 5).flatten(0, 2)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dreamer.config import DecoderConfig
+from dreamer.config.schema import DecoderConfig
 from dreamer.nn.convs import UpConv, join_phases, split_phases
 from dreamer.nn.layers import MLP, BlockLinear, Dense, Linear, RMSNorm
 from dreamer.ops.symlog import symexp, symlog

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dreamer.config import EncoderConfig
+from dreamer.config.schema import EncoderConfig
 from dreamer.nn.convs import PoolConv, StridedConv, mirrored
 from dreamer.nn.distributions import one_hot
 from dreamer.nn.layers import MLP, RMSNorm

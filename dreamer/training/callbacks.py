@@ -14,21 +14,21 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from dreamer.agent import Agent
-from dreamer.compose import to_dict
-from dreamer.config import Config
+from dreamer.config.compose import to_dict
+from dreamer.config.digest import digest
+from dreamer.config.schema import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.spec import Env
 from dreamer.errors import RunStopped
-from dreamer.identity import digest
-from dreamer.training import generators
-from dreamer.training.checkpoint import REPLAY_DIRECTORY, save_checkpoint
-from dreamer.training.disk import writing
-from dreamer.training.dreams import CONTEXT, dream_films
+from dreamer.training import random_state
+from dreamer.training.display.dreams import CONTEXT, dream_films
+from dreamer.training.display.films import write_gif
+from dreamer.training.display.run_log import Every, RunLog, check_finite
 from dreamer.training.evaluation import Watched, evaluate, model_losses
-from dreamer.training.report import write_gif
-from dreamer.training.run_log import Every, RunLog, check_finite
+from dreamer.training.saving.checkpoint import REPLAY_DIRECTORY, save_checkpoint
+from dreamer.training.saving.disk import writing
 from dreamer.training.stopping import GracefulStop
 from dreamer.types import Batch
 
@@ -182,9 +182,9 @@ class OpenLoopVideo(Callback):
             return
         unbroken = ~batch.is_first[:, 1:].any(1)  # no dream can know how the next episode begins
         chosen = unbroken.float().argsort(descending=True, stable=True)[: self.sequences]
-        few = Batch({key: value[chosen] for key, value in batch.obs.items()}, *(value[chosen] for value in batch[1:]))
+        shown = Batch({key: value[chosen] for key, value in batch.obs.items()}, *(value[chosen] for value in batch[1:]))
         context = min(CONTEXT, self.config.batch_length - 1)
-        for key, frames in dream_films(self.agent, few, self.config.seed, context).items():
+        for key, frames in dream_films(self.agent, shown, self.config.seed, context).items():
             self.pictures.add(trainer, f"open_loop/{key}", frames, env_steps)
 
 
@@ -210,7 +210,7 @@ class Checkpoints(Callback):
             "env_steps": self.dataset.collector.env_steps,
             "updates": trainer.global_step,
             "dataset": dataset,
-            "random": generators.get_state(self.device),
+            "random": random_state.get_state(self.device),
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -219,7 +219,7 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
         if self.random is not None:  # last of all, so that nothing before it has drawn
-            generators.set_state(self.random, self.device)
+            random_state.set_state(self.random, self.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -19,14 +19,14 @@ from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.spec import Env
 from dreamer.envs.vector import shortened
 from dreamer.errors import RunStopped
-from dreamer.training import generators
+from dreamer.training import random_state
 from dreamer.types import Batch, TimeStep
 
 MAX_ROWS = 512  # of an episode, to measure the world model on: about as many as the default batch holds
 MAX_FRAMES = 4000  # of a recording: more than the longest episode of the Control Suite, half a gigabyte at most
 
 
-class Step(NamedTuple):
+class EpisodeStep(NamedTuple):
     """A row of an episode, the action [1 n] that led to it (zeros at the reset), and its picture if recorded."""
 
     row: TimeStep
@@ -110,7 +110,7 @@ def evaluate(
     with what there is, once `is_stopped` says so. An UnsoundRow is raised, or with `cuts_faults` ends its episode.
     """
     result = Evaluation([], [], [], [])
-    with generators.forked(seed, agent.device):
+    with random_state.forked(seed, agent.device):
         for index in range(episodes):
             ret, length, kept = 0.0, 0, []
             steps = episode(agent, env, episode_seed(seed, EVALUATION_STREAM, index), record and not index, cuts_faults)
@@ -129,13 +129,13 @@ def evaluate(
     return result
 
 
-def episode(agent: Agent, env: Env, seed: int, record: bool, cuts_faults: bool = False) -> Iterator[Step]:
+def episode(agent: Agent, env: Env, seed: int, record: bool, cuts_faults: bool = False) -> Iterator[EpisodeStep]:
     """One episode, row by row, with pictures if `record`."""
     space = env.action_space
     latent, action = agent.initial(1), np.zeros((1, *space.shape), space.dtype)
     row = env.reset(seed)
     while True:
-        yield Step(row, action, env.frame() if record else None)
+        yield EpisodeStep(row, action, env.frame() if record else None)
         if row.is_last:
             return
         obs = {key: np.asarray(value)[None] for key, value in row.obs.items()}
@@ -148,7 +148,7 @@ def episode(agent: Agent, env: Env, seed: int, record: bool, cuts_faults: bool =
             raise
 
 
-def sequence(agent: Agent, steps: list[Step]) -> Batch:
+def sequence(agent: Agent, steps: list[EpisodeStep]) -> Batch:
     """An episode's first rows as a batch of one, on the CPU. Its context is of no account: row 0 is a reset."""
     rows, initial = [step.row for step in steps], agent.initial(1)
 
@@ -172,7 +172,7 @@ def sequence(agent: Agent, steps: list[Step]) -> Batch:
 def model_losses(agent: Agent, sequences: list[Batch], seed: int) -> dict[str, float]:
     """The world model's losses, means over all rows. Of rows it never trained on, they show how well it generalises."""
     sums: dict[str, float] = {}
-    with generators.forked(seed, agent.device), agent.autocast():
+    with random_state.forked(seed, agent.device), agent.autocast():
         for batch in sequences:
             batch = move_data_to_device(batch, agent.device)
             losses = agent.world_model.loss(batch, agent.world_model.observe(batch)).losses

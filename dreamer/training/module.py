@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.behavior.imagination import dream_step, imagine
-from dreamer.config import ModelConfig
+from dreamer.config.schema import ModelConfig
 from dreamer.nn.optim import LaProp
 from dreamer.types import Batch, Latent
 from dreamer.world_model.world_model import feature

@@ -16,9 +16,9 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch._dynamo.exc import TorchDynamoException
 
 from dreamer.agent import Agent
-from dreamer.checks import check_picture_networks
-from dreamer.config import Config
-from dreamer.config_file import CONFIG_FILE, format_config
+from dreamer.config.checks import check_picture_networks
+from dreamer.config.file import CONFIG_FILE, format_config
+from dreamer.config.schema import Config
 from dreamer.data.collector import Collector
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
@@ -26,19 +26,20 @@ from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.errors import RunStopped
-from dreamer.training import callbacks, checkpoint
-from dreamer.training.checkpoint_file import CheckpointFile
-from dreamer.training.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
-from dreamer.training.device import choose_device, choose_precision
-from dreamer.training.disk import full_disk, write_whole, writing
-from dreamer.training.lock import RunLock
-from dreamer.training.memory import keep_freed_memory
+from dreamer.training import callbacks
+from dreamer.training.display.banner import describe_run
+from dreamer.training.display.run_log import RunLog
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
-from dreamer.training.report import describe_run
-from dreamer.training.run_log import RunLog
+from dreamer.training.saving import checkpoint
+from dreamer.training.saving.checkpoint_file import CheckpointFile
+from dreamer.training.saving.disk import full_disk, write_whole, writing
+from dreamer.training.saving.lock import RunLock
+from dreamer.training.speed.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
+from dreamer.training.speed.device import choose_device, choose_precision
+from dreamer.training.speed.malloc import keep_freed_memory
+from dreamer.training.speed.threads import choose_threads, use_threads
 from dreamer.training.stopping import GracefulStop, StoppedCompiling
-from dreamer.training.threads import choose_threads, use_threads
 from dreamer.types import Space
 
 

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.stepper import Waiting
-from dreamer.training.checkpoint import save_checkpoint
+from dreamer.training.saving.checkpoint import save_checkpoint
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK") if hasattr(signal, name)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dreamer.config import RSSMConfig
+from dreamer.config.schema import RSSMConfig
 from dreamer.nn.distributions import straight_through
 from dreamer.nn.gru import BlockGRU
 from dreamer.nn.layers import MLP, Linear

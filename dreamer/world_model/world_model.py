@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from dreamer.config import ModelConfig
+from dreamer.config.schema import ModelConfig
 from dreamer.nn.decoder import Decoder
 from dreamer.nn.distributions import categorical_entropy, one_hot
 from dreamer.nn.encoder import Encoder

@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import hydra
 from dreamer.cli import job_config, refusing_bad_input, run
-from dreamer.compose import parse, register
+from dreamer.config.compose import parse, register
 
 register()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.compose import from_dict, parse, to_dict
+from dreamer.config.compose import from_dict, parse, to_dict
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml")) if not path.stem.startswith("_")]

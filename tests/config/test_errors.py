@@ -3,9 +3,9 @@
 import pytest
 from hydra.errors import HydraException
 
-from dreamer.compose import from_dict, parse, to_dict
-from dreamer.config import Config
-from dreamer.typos import describe
+from dreamer.config.compose import from_dict, parse, to_dict
+from dreamer.config.error_words import describe
+from dreamer.config.schema import Config
 
 OUT_OF_RANGE = {
     "trainer.max_steps=-1": "a whole number, at least 1",

@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from dreamer.compose import DEEPEST, MOST_VALUES, check_saved, from_dict, parse, to_dict
-from dreamer.config_file import read_config
+from dreamer.config.compose import DEEPEST, MOST_VALUES, check_saved, from_dict, parse, to_dict
+from dreamer.config.file import read_config
 
 WRONG = [None, [], [[]], ["x"], {}, {"x": 1}, {1: 2}, "x", "", "???", True, -1, 0.5, 10**400, float("nan"), b"x", ()]
 

@@ -16,7 +16,7 @@ from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
 from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import columns_of
-from dreamer.envs.dummy import Counter
+from dreamer.envs.suites.dummy import Counter
 from dreamer.envs.vector import SerialVector
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import LatentArrays, Space

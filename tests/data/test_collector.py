@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamer.config import EnvConfig
+from dreamer.config.schema import EnvConfig
 from dreamer.data.collector import Collector
 from dreamer.data.replay import Replay
 from dreamer.data.storage import columns_of

@@ -14,10 +14,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dreamer.bounds import leaves
-from dreamer.compose import flat, register
-from dreamer.config import Config
-from dreamer.identity import MAY_CHANGE
+from dreamer.config.bounds import leaves
+from dreamer.config.compose import flat, register
+from dreamer.config.digest import MAY_CHANGE
+from dreamer.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")

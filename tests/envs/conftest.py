@@ -1,6 +1,6 @@
 import pytest
 
-from dreamer.envs.rendering import probe_renderers
+from dreamer.envs.drawing.backend import probe_renderers
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from dreamer.compose import parse
-from dreamer.config import SUITES, EnvConfig
-from dreamer.envs import dmc
+from dreamer.config.compose import parse
+from dreamer.config.schema import SUITES, EnvConfig
 from dreamer.envs.make import MAKERS, check_env, make_env
+from dreamer.envs.suites import dmc
 
 Compose = Callable[..., DictConfig]
 CONF = Path(__file__).parents[2] / "conf"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamer.config import EnvConfig
-from dreamer.envs.dummy import Counter
+from dreamer.config.schema import EnvConfig
 from dreamer.envs.make import make_env
 from dreamer.envs.soundness import UnsoundRow, check_row, fault_of
+from dreamer.envs.suites.dummy import Counter
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import Space, TimeStep
 

@@ -9,7 +9,7 @@ import gymnasium
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from dreamer.config import SUITES, EnvConfig
+from dreamer.config.schema import SUITES, EnvConfig
 from dreamer.envs.trust import SHIPPED, EnvWords, check_trusted, ships
 
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from dreamer.config import EnvConfig
-from dreamer.envs.dmc import DMC
-from dreamer.envs.dummy import Counter, Recall
+from dreamer.config.schema import EnvConfig
 from dreamer.envs.make import make_env
 from dreamer.envs.seeding import EVALUATION_STREAM, episode_seed
 from dreamer.envs.spec import Env
+from dreamer.envs.suites.dmc import DMC
+from dreamer.envs.suites.dummy import Counter, Recall
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import TimeStep
 

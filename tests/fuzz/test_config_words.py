@@ -24,11 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from dreamer.bounds import leaves
-from dreamer.compose import from_dict, keys_as_typed, parse, register, to_dict
-from dreamer.config import Config
-from dreamer.identity import digest
-from dreamer.typos import NAMELESS, describe, printable
+from dreamer.config.bounds import leaves
+from dreamer.config.compose import from_dict, keys_as_typed, parse, register, to_dict
+from dreamer.config.digest import digest
+from dreamer.config.error_words import NAMELESS, describe, printable
+from dreamer.config.schema import Config
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
@@ -53,7 +53,7 @@ class Kept(OmegaConf):
 def composing() -> Any:
     """Hydra, initialised once."""
     register()
-    module = "dreamer.compose"
+    module = "dreamer.config.compose"
     kept = patch(f"{module}.OmegaConf", Kept), patch(f"{module}.keys_as_typed", cache(keys_as_typed))
     with initialize_config_dir(str(CONF), version_base=None), kept[0], kept[1]:
         yield

@@ -13,20 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from curves import read_curve
 from forms import fuzzed
 from hypothesis import strategies as st
 from rings import add, content, make, write_back
 from short_runs import differing
 from tiny import build_agent
 
-from dreamer.compose import to_dict
-from dreamer.config_file import CONFIG_FILE, format_config, read_config
-from dreamer.curves import read_curve
-from dreamer.identity import digest
-from dreamer.returns_file import HEADER, RETURNS_FILE, Row, format_row, read_lines
-from dreamer.training import policy_file
-from dreamer.training.checkpoint_file import CheckpointFile, read_checkpoint
+from dreamer.config.compose import to_dict
+from dreamer.config.digest import digest
+from dreamer.config.file import CONFIG_FILE, format_config, read_config
 from dreamer.training.module import build_optimizer
+from dreamer.training.saving import policy_file
+from dreamer.training.saving.checkpoint_file import CheckpointFile, read_checkpoint
+from dreamer.training.saving.returns_file import HEADER, RETURNS_FILE, Row, format_row, read_lines
 
 
 class Damage(NamedTuple):

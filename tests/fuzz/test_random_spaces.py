@@ -15,10 +15,10 @@ from hypothesis import example
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dreamer.envs.custom import FromDmEnv
-from dreamer.envs.gymnasium import Gymnasium
 from dreamer.envs.notices import NOTICES
-from dreamer.envs.spaces import action_of, finite_bounds, observation_entries
+from dreamer.envs.suites.custom import FromDmEnv
+from dreamer.envs.suites.gymnasium import Gymnasium
+from dreamer.envs.suites.spaces import action_of, finite_bounds, observation_entries
 from dreamer.types import Space
 
 NAME = "env.id=Fuzzed-v0"

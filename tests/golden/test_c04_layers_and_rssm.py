@@ -8,7 +8,7 @@ import torch
 from parameters import gradient, load, our_layout, their_layout
 from torch import nn
 
-from dreamer.config import RSSMConfig
+from dreamer.config.schema import RSSMConfig
 from dreamer.nn.convs import Conv, StridedConv, UpConv, mirrored
 from dreamer.nn.distributions import categorical_entropy, one_hot
 from dreamer.nn.layers import MLP, BlockLinear, Linear, RMSNorm, init_weight_

@@ -5,7 +5,7 @@ import pytest
 import torch
 from parameters import gradient, load
 
-from dreamer.config import DecoderConfig, EncoderConfig
+from dreamer.config.schema import DecoderConfig, EncoderConfig
 from dreamer.nn.decoder import Decoder
 from dreamer.nn.encoder import Encoder
 from dreamer.nn.heads import ContHead, TwoHotHead

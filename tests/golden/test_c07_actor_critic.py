@@ -6,7 +6,7 @@ import torch
 
 from dreamer.behavior.actor_critic import ActorCritic
 from dreamer.behavior.imagination import Rollout
-from dreamer.config import ActorConfig, CriticConfig, ModelConfig, RSSMConfig
+from dreamer.config.schema import ActorConfig, CriticConfig, ModelConfig, RSSMConfig
 from dreamer.nn.distributions import DiscreteAction, NormalAction
 from dreamer.nn.ema import PercentileRange
 from dreamer.ops.returns import lambda_return

@@ -8,7 +8,7 @@ import torch
 from parameters import load, our_name, parameter, their_layout
 
 from dreamer.agent import Agent
-from dreamer.config import (
+from dreamer.config.schema import (
     ActorConfig,
     ContHeadConfig,
     CriticConfig,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.config import Config
+from dreamer.config.schema import Config
 from dreamer.envs.make import make_env
 from dreamer.training.evaluation import evaluate
 from dreamer.training.run import prepare

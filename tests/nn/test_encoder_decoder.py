@@ -7,7 +7,7 @@ import torch
 from tiny import values
 from torch.nn.functional import cross_entropy
 
-from dreamer.config import DecoderConfig, EncoderConfig
+from dreamer.config.schema import DecoderConfig, EncoderConfig
 from dreamer.nn.convs import split_phases
 from dreamer.nn.decoder import Decoder
 from dreamer.nn.encoder import Encoder

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dreamer.benchmark.suite import PARTS, Plan, check, measure
+from dreamer.benchmark.suite import PARTS, Plan, check_plan, measure
 from dreamer.benchmark.timing import Budget
 from dreamer.benchmark.update import count_gflop, counted_flop, measure_update, spaces
 from dreamer.cli import training_config
@@ -134,12 +134,12 @@ def test_bad_input_ends_in_one_line(benchmark_py, words, expected):
 def test_what_this_machine_cannot_do_is_refused_before_anything_is_measured(tiny):
     config = tiny("env=dummy_counter")
     plan = Plan(config, {"tiny": config}, False, is_quick=False, threads=[1], seconds=None, disk_steps=10**12)
-    check(plan, ["update", "policy"])
+    check_plan(plan, ["update", "policy"])
     with pytest.raises(ValueError, match=r"disk_steps=1000000000000 needs .* GB in .*; give fewer"):
-        check(plan, ["replay"])
+        check_plan(plan, ["replay"])
     plan.config.env.name = "dummy_conter"
     with pytest.raises(ValueError, match=r"env.name=dummy_conter is not a task of env.suite=dummy"):
-        check(plan, ["update"])
+        check_plan(plan, ["update"])
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("size")])

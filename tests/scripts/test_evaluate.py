@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from dreamer.identity import digest
+from dreamer.config.digest import digest
 from dreamer.training.run import prepare
 
 ROOT = Path(__file__).parents[2]

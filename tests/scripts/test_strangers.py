@@ -23,11 +23,11 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 
 from dreamer.agent import Agent
-from dreamer.compose import to_dict
+from dreamer.config.compose import to_dict
+from dreamer.config.digest import digest
 from dreamer.envs.make import make_env
-from dreamer.identity import digest
-from dreamer.training.policy_file import HEADER, SHA256, read_policy, sha256_of, write_policy
 from dreamer.training.run import prepare
+from dreamer.training.saving.policy_file import HEADER, SHA256, read_policy, sha256_of, write_policy
 
 ROOT = Path(__file__).parents[2]
 HELPER = """

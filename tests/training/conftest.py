@@ -17,7 +17,7 @@ import torch
 from short_runs import COUNTER, NO_EVALUATION, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dreamer.config import Config
+from dreamer.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240.0  # within which a process must do what a test waits for, on a machine that has other work too

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dreamer.config import Config
+from dreamer.config.schema import Config
 from dreamer.training.run import prepare
 
 COUNTER = ("env=dummy_counter", "env.obs=both", "trainer.video_every=0")

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from dreamer.data.collector import THREAD_NAME
-from dreamer.envs.dummy import Counter
+from dreamer.envs.suites.dummy import Counter
 from dreamer.errors import RunStopped
-from dreamer.training import report
-from dreamer.training import threads as threads_module
+from dreamer.training.display import speeds
 from dreamer.training.player import Player
 from dreamer.training.run import prepare
-from dreamer.training.threads import MOST, choose_threads, free_cores
+from dreamer.training.speed import threads as threads_module
+from dreamer.training.speed.threads import MOST_THREADS, choose_threads, free_cores
 from dreamer.types import Policy
 
 WORDS = ("env=dummy_counter", "env.obs=proprio", "trainer.max_steps=500", "trainer.eval_every=400")
@@ -112,8 +112,8 @@ def test_threads_are_what_was_asked_for_or_the_cores_less_one_for_the_environmen
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert choose_threads(3, overlap=True) == choose_threads(3, overlap=False) == 3
     cores = free_cores()
-    assert choose_threads(0, overlap=False) == min(cores, MOST)
-    assert choose_threads(0, overlap=True) == max(1, min(cores - 1, MOST))
+    assert choose_threads(0, overlap=False) == min(cores, MOST_THREADS)
+    assert choose_threads(0, overlap=True) == max(1, min(cores - 1, MOST_THREADS))
     for text, expected in (("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)):
         (tmp_path / "cpu.max").write_text(text)
         assert free_cores(tmp_path) == (expected or free_cores(tmp_path / "none"))
@@ -126,8 +126,8 @@ def test_threads_are_what_was_asked_for_or_the_cores_less_one_for_the_environmen
 
 def test_share_counts_from_the_first_update_or_the_last_row_on(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
-    share = report.Share()
+    monkeypatch.setattr(speeds.time, "monotonic", lambda: now[0])
+    share = speeds.Share()
     now[0] = 50.0
     for _ in range(2):  # 3 seconds of update, 1 second of something else
         share.begin()

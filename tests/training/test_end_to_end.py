@@ -11,8 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from dreamer.compose import from_dict
-from dreamer.envs.rendering import probe_renderers
+from dreamer.config.compose import from_dict
+from dreamer.envs.drawing.backend import probe_renderers
 from dreamer.training.run import prepare
 
 LOSSES = ("dyn", "rep", "reward", "cont", "actor", "critic", "replay_value", "total")

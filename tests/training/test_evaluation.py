@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dreamer.agent import Agent
-from dreamer.envs.dummy import Counter, Recall
+from dreamer.envs.suites.dummy import Counter, Recall
 from dreamer.training import evaluation
-from dreamer.training.dreams import dream_films, pieces
+from dreamer.training.display.dreams import dream_films, pieces
 from dreamer.training.evaluation import Evaluation, evaluate, model_losses
-from dreamer.training.generators import forked
+from dreamer.training.random_state import forked
 
 
 @pytest.fixture

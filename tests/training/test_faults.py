@@ -12,8 +12,8 @@ import pytest
 
 from dreamer.errors import RunStopped
 from dreamer.training import stopping
-from dreamer.training.compiling import missing_compiler
 from dreamer.training.run import prepare
+from dreamer.training.speed.compiling import missing_compiler
 
 FAULTY = (
     "env=custom", "env.class=faulty.Faulty", "env.action_repeat=1", "trainer.eval_every=0", "trainer.video_every=0",

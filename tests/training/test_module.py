@@ -8,8 +8,8 @@ import torch
 
 from dreamer.agent import Agent
 from dreamer.envs.make import make_env
-from dreamer.training.device import choose_device, choose_precision
 from dreamer.training.module import build_optimizer, last_rows
+from dreamer.training.speed.device import choose_device, choose_precision
 from dreamer.types import Batch, Latent
 
 COUNTER = ("env=dummy_counter", "env.obs=both")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamer.config import RSSMConfig
+from dreamer.config.schema import RSSMConfig
 from dreamer.types import Latent
 from dreamer.world_model.rssm import RSSM
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from dreamer.envs.checker.driver import Driver
 from dreamer.envs.checker.findings import Findings
-from dreamer.envs.checker.report import Report, Seen, judge
 from dreamer.envs.checker.rows import check_spaces
-from dreamer.envs.images import side_by_side
+from dreamer.envs.checker.seen import Report, Seen, judge
+from dreamer.envs.drawing.images import side_by_side
 from dreamer.envs.spec import Replayable
 from dreamer.types import Space, TimeStep
 
@@ -25,7 +25,7 @@ BEYOND = 1.5  # an action out of bounds, as the policy's normal distribution giv
 PIXEL_STEPS, PIXEL_SHARE = 16, 0.005  # of 255, and of all values: what OpenGL may draw otherwise the second time
 
 
-def check(env: Any, num_steps: int, seed: int) -> Report:
+def check_environment(env: Any, num_steps: int, seed: int) -> Report:
     """Play `env` for at least `num_steps` policy steps and three episodes, each cut off after as many.
 
     It is closed at last. Whatever it raises becomes a finding. `seed` decides episodes and actions.

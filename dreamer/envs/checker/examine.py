@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dreamer.config import EnvConfig
-from dreamer.envs.checker.check import check
+from dreamer.config.schema import EnvConfig
+from dreamer.envs.checker.check import check_environment
 from dreamer.envs.checker.findings import Finding, Findings, Stop
 from dreamer.envs.checker.raw import check_raw, raw_of
-from dreamer.envs.checker.report import Report
+from dreamer.envs.checker.seen import Report
 from dreamer.envs.make import make_env
 from dreamer.envs.spec import Env
 
@@ -29,6 +29,6 @@ def examine(env: Env, num_steps: int, seed: int) -> Report:
     findings = check_raw(raw, num_steps, seed) if raw is not None else []
     report = Report(findings)
     if report.is_sound:
-        report = check(env, num_steps, seed)
+        report = check_environment(env, num_steps, seed)
         report.findings = [*findings, *report.findings]
     return report

@@ -11,9 +11,9 @@ from gymnasium import spaces
 
 from dreamer.envs.checker.findings import Finding, Findings, Stop
 from dreamer.envs.checker.rows import check_reward
-from dreamer.envs.custom import GYMNASIUM, FromDmEnv, has_all, to_space
-from dreamer.envs.gymnasium import Gymnasium, fault_of_reset, fault_of_step, kind_of
 from dreamer.envs.seeding import episode_seed, is_seeded, reset_seeded
+from dreamer.envs.suites.custom import GYMNASIUM, FromDmEnv, has_all, to_space
+from dreamer.envs.suites.gymnasium import Gymnasium, fault_of_reset, fault_of_step, kind_of
 
 RAISES = "The lines below are the environment's own."
 

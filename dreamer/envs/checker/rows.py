@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dreamer.envs.checker.findings import Findings
-from dreamer.envs.images import has_the_shape_of_a_picture
+from dreamer.envs.drawing.images import has_the_shape_of_a_picture
 from dreamer.types import Space, TimeStep
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from dreamer.envs.checker.findings import LEVELS, Finding
-from dreamer.envs.checker.report import Report, Seen
+from dreamer.envs.checker.seen import Report, Seen
 from dreamer.envs.spec import Env
 from dreamer.types import Space
 

@@ -1,0 +1,89 @@
+"""Keys of a config that must fit each other; each function raises a ValueError that names them as they are typed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING as NO_DEFAULT
+
+from dreamer.config.bounds import leaves, nearest_multiple
+from dreamer.config.schema import SUITE_KEYS, SUITES, Config, EnvConfig, ModelConfig
+
+
+def check_suite(env: EnvConfig) -> None:
+    """Whether the keys fit the kind of environment."""
+    if env.suite not in SUITES:
+        raise ValueError(f"env.suite={env.suite} must be {', '.join(list(SUITES)[:-1])} or {list(SUITES)[-1]}.")
+    suite = SUITES[env.suite]
+    for key, item, value in leaves(env):
+        default = {} if item.default is NO_DEFAULT else item.default
+        if key in SUITE_KEYS.difference(suite.keys) and value != default:
+            others = " or ".join(name for name, other in SUITES.items() if key in other.keys)
+            raise ValueError(f"env.{key}={value} means nothing with env.suite={env.suite}; it belongs to {others}.")
+        if key == suite.needs and value is None:
+            raise ValueError(f"env.{key} has no value; give env.{key}=... on the command line or in a YAML file.")
+    if env.obs not in suite.obs:
+        raise ValueError(f"env.obs={env.obs} must be {' or '.join(suite.obs)} with env.suite={env.suite}.")
+
+
+def check_network(config: Config) -> None:
+    """Whether widths fit their blocks and limits their counterparts, and pictures of `env.size` the networks."""
+    model = config.model
+    rssm, actor, norm = model.rssm, model.actor, model.return_norm
+    if rssm.deter % rssm.blocks:
+        raise ValueError(
+            f"model.rssm.deter={rssm.deter} must be a multiple of model.rssm.blocks={rssm.blocks}; "
+            f"try {nearest_multiple(rssm.deter, rssm.blocks)}."
+        )
+    if actor.min_std > actor.max_std:
+        raise ValueError(f"model.actor.min_std={actor.min_std} must be at most model.actor.max_std={actor.max_std}.")
+    if norm.low >= norm.high:
+        raise ValueError(f"model.return_norm.low={norm.low} must be below model.return_norm.high={norm.high}.")
+    if config.env.uses_pixels and config.env.size:
+        check_picture_networks(model, f"env.size={config.env.size}", config.env.size)
+
+
+def check_picture_networks(model: ModelConfig, name: str, *sizes: int) -> None:
+    """ValueError where encoder or decoder do not fit pictures of these sizes (height, width), which `name` tells."""
+    rssm, encoder, decoder = model.rssm, model.encoder, model.decoder
+    for part, network in (("encoder", encoder), ("decoder", decoder)):
+        if network.strided and network.kernel < 3:
+            raise ValueError(f"model.{part}.kernel={network.kernel} must be at least 3 with model.{part}.strided=true.")
+    if rssm.deter % decoder.blocks:
+        raise ValueError(
+            f"model.rssm.deter={rssm.deter} must be a multiple of model.decoder.blocks={decoder.blocks}; "
+            f"try {nearest_multiple(rssm.deter, decoder.blocks)}."
+        )
+    mult = decoder.mults[-1]
+    if mult * model.depth % decoder.blocks:
+        step = decoder.blocks // math.gcd(mult, decoder.blocks)
+        raise ValueError(
+            f"model.depth={model.depth} times {mult}, the last of model.decoder.mults, must be a multiple of "
+            f"model.decoder.blocks={decoder.blocks}; try model.depth={nearest_multiple(model.depth, step)}."
+        )
+    for part, mults in (("encoder", encoder.mults), ("decoder", decoder.mults)):
+        factor = 2 ** len(mults)
+        for size in sizes:
+            if size % factor:
+                raise ValueError(
+                    f"{name} must be a multiple of {factor}, since model.{part}.mults has {len(mults)} "
+                    f"stages of factor 2; try env.size={nearest_multiple(size, factor)}."
+                )
+
+
+def check_lengths(config: Config) -> None:
+    """Whether imagination fits the sequences of a batch, and a batch fits replay."""
+    last = config.model.imagination.last
+    if last > config.batch_length:
+        raise ValueError(f"model.imagination.last={last} must be at most batch_length={config.batch_length}; 0: all.")
+    if last == 1:  # the critic's loss on replayed rows needs the row after each
+        raise ValueError("model.imagination.last=1 must be 0 (all rows) or at least 2.")
+    # A sequence has one row more than is trained, its context, and does not cross from one environment to another.
+    num_envs, rows = config.env.num_envs, config.batch_length + 1
+    starts = math.ceil(config.batch_size / num_envs)  # in each environment, for a batch to be drawn
+    least = max(config.batch_size * rows, num_envs * (config.batch_length + starts))
+    if config.replay.capacity < least:
+        raise ValueError(
+            f"replay.capacity={config.replay.capacity} must be at least {least}: one batch of batch_size="
+            f"{config.batch_size} sequences of batch_length={config.batch_length} rows and one of context, from "
+            f"env.num_envs={num_envs}."
+        )
