@@ -7,8 +7,8 @@
 | equation of the paper                     | function                                                  |
 |-------------------------------------------|-----------------------------------------------------------|
 | symlog, symexp, two-hot loss              | ops/symlog.py: symlog, symexp, two_hot_loss, two_hot_mean |
-| encoder                                   | nn/encoder.py, world_model/rssm.py: Posterior             |
-| sequence model, dynamics predictor        | world_model/rssm.py: RSSM; nn/gru.py: BlockGRU            |
+| encoder                                   | nn/encoder.py, world_model/rssm.py: RSSM.posterior        |
+| sequence model, dynamics predictor        | world_model/rssm.py: RSSM.recur, RSSM.prior               |
 | decoder, reward and continue predictors   | nn/decoder.py, nn/heads.py                                |
 | dynamics and representation loss, free nats | ops/kl.py: kl_losses                                    |
 | world-model loss                          | world_model/world_model.py: WorldModel.loss               |
@@ -21,3 +21,27 @@
 | LaProp, adaptive gradient clipping        | nn/optim.py: LaProp, clip_to_parameters_                  |
 | one update                                | training/module.py: DreamerModule.training_step           |
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dreamer.saved.agents import load
+
+    __version__: str
+
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`dreamer.load` and `dreamer.__version__`, once they are asked for: `import dreamer` alone imports nothing."""
+    if name == "load":
+        from dreamer.saved.agents import load
+
+        return load
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dreamer-torch")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

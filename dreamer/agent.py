@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,6 +64,10 @@ class Agent(nn.Module):
             "stoch": np.zeros((num_envs, rssm.stoch), np.int16),
         }
 
+    def session(self, num_envs: int = 1, seed: int = 0, mode: bool = False) -> Session:
+        """Begin to act in `num_envs` environments; `seed` decides what is drawn, `mode` takes the likeliest actions."""
+        return Session(self, num_envs, seed, mode)
+
     @torch.inference_mode()
     def act(
         self,
@@ -72,17 +76,20 @@ class Agent(nn.Module):
         prev_action: np.ndarray,
         is_first: np.ndarray,
         generator: torch.Generator | None = None,
+        mode: bool = False,
     ) -> tuple[np.ndarray, LatentArrays]:
-        """One policy step in N environments, always sampling; see `types.Policy` for the shapes.
+        """One policy step in N environments; see `types.Policy` for the shapes.
 
-        Draws come from `generator`, or without one from torch's global generator.
+        Actions are sampled or, with `mode`, the most likely ones. Draws come from `generator`, or without one from
+        torch's global generator.
         """
         device = self.device
         tensors = {key: torch.as_tensor(obs[key], device=device).unsqueeze(1) for key in self.obs_space}
         deter, stoch = (torch.as_tensor(prev_latent[part], device=device) for part in ("deter", "stoch"))
         last = torch.as_tensor(prev_action, device=device).unsqueeze(1)
         resets = torch.as_tensor(is_first, device=device).unsqueeze(1)
-        noise = self.draw_noise(len(is_first), generator)
+        noise_z, noise_action = self.draw_noise(len(is_first), generator)
+        noise = (noise_z, None if mode else noise_action)
         action, deter, stoch = self.act_step(tensors, deter, stoch, last, resets, noise)
         return action.cpu().numpy(), {"deter": deter.cpu().numpy(), "stoch": stoch.cpu().numpy()}
 
@@ -103,13 +110,53 @@ class Agent(nn.Module):
         stoch: Int[Tensor, "N S"],
         prev_action: Shaped[Tensor, "N 1 n"],
         is_first: Bool[Tensor, "N 1"],
-        noise: tuple[Float[Tensor, "N 1 S"], Float[Tensor, "N n"]],
+        noise: tuple[Float[Tensor, "N 1 S"], Float[Tensor, "N n"] | None],
     ) -> tuple[Shaped[Tensor, "N n"], Float[Tensor, "N D"], Int[Tensor, "N S"]]:
-        """`act` in tensors: sampled action, h and class indices of z."""
+        """`act` in tensors: the action, sampled or without noise the most likely one, h and class indices of z."""
         start, last = self.world_model.context(deter, stoch), action_vector(prev_action, self.action_space)
         with self.autocast():
             embed = self.world_model.embed(obs)
             latents, _ = self.world_model.rssm.observe(embed, last, is_first, start, noise[0])
             latent = Latent(latents.deter[:, 0], latents.stoch[:, 0])
-            action = self.actor_critic.actor(feature(latent)).sample(noise[1])
+            policy = self.actor_critic.actor(feature(latent))
+            action = policy.mode() if noise[1] is None else policy.sample(noise[1])
         return action, latent.deter.float(), latent.stoch.argmax(-1).to(torch.int16)
+
+
+class Session:
+    """An agent at work: it remembers what it saw in each of its environments, and draws from a generator of its own."""
+
+    def __init__(self, agent: Agent, num_envs: int, seed: int, mode: bool) -> None:
+        self._agent, self.num_envs, self._mode = agent, num_envs, mode
+        self._generator = torch.Generator(agent.device).manual_seed(seed)
+        self._latent, space = agent.initial(num_envs), agent.action_space
+        self._action = np.zeros((num_envs, *space.shape), space.dtype)
+
+    def act(self, obs: dict[str, Any], is_first: Any) -> np.ndarray:
+        """The next action in every environment, float32 in [-1, 1] or int32 choices: [num_envs ...].
+
+        obs: key -> [num_envs ...] of the shapes and types in `Agent.obs_space`; is_first [num_envs]: which of them have
+        just been reset. With one environment all of these may lack their first axis, and then so does the action.
+        ValueError where a key is missing or its shape is another.
+        """
+        rows = {key: self._checked(obs, key, space) for key, space in self._agent.obs_space.items()}
+        is_single = self.num_envs == 1 and np.ndim(is_first) == 0
+        if is_single:
+            rows, is_first = {key: row[None] for key, row in rows.items()}, [is_first]
+        for key, row in rows.items():
+            expected = (self.num_envs, *self._agent.obs_space[key].shape)
+            if row.shape != expected or np.shape(is_first) != expected[:1]:
+                raise ValueError(
+                    f"obs[{key!r}] has the shape {row.shape} and is_first {np.shape(is_first)}; this session of "
+                    f"{self.num_envs} takes {expected} and {expected[:1]}."
+                )
+        resets = np.asarray(is_first, bool)
+        self._action, self._latent = self._agent.act(
+            rows, self._latent, self._action, resets, self._generator, self._mode
+        )
+        return self._action[0] if is_single else self._action
+
+    def _checked(self, obs: dict[str, Any], key: str, space: Space) -> np.ndarray:
+        if key not in obs:
+            raise ValueError(f"obs has no {key!r}; this agent sees {', '.join(self._agent.obs_space)}.")
+        return np.asarray(obs[key], space.dtype)

@@ -34,6 +34,16 @@ class Space:
         assert bool(self.classes) == (self.dtype == "int32"), (self.dtype, self.classes)
         assert not self.classes or self.shape == (len(self.classes),), (self.shape, self.classes)
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"shape": list(self.shape), "dtype": self.dtype, "classes": list(self.classes)}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Space:
+        """The inverse of to_dict; AssertionError, LookupError or TypeError where it is none."""
+        shape, classes = (tuple(values[key]) for key in ("shape", "classes"))
+        assert all(type(size) is int and size >= 0 for size in (*shape, *classes)), values
+        return Space(shape, values["dtype"], classes)
+
     @property
     def is_image(self) -> bool:
         return self.dtype == "uint8" and len(self.shape) == 3

@@ -49,11 +49,12 @@ def main(cfg: DictConfig) -> None:
         import torch  # seconds to import; --help and wrong words need none
 
         from dreamer.envs.make import make_env
+        from dreamer.saved.agents import load_agent, load_config, locate
+        from dreamer.saved.checkpoint_file import read_checkpoint
         from dreamer.training.display.dreams import dream_films, pieces
         from dreamer.training.display.films import write_gif
         from dreamer.training.evaluation import evaluate
         from dreamer.training.run import quiet_libraries
-        from dreamer.training.saving.checkpoint import load_agent, load_config, locate, read_checkpoint
 
         quiet_libraries()
         torch.set_num_threads(options.threads)

@@ -31,11 +31,13 @@ def main(cfg: DictConfig) -> None:
         options = own_options(cfg, ExportConfig)
         check_output("out", options.out, ".safetensors")
 
-        from dreamer.training.saving.checkpoint import locate, read_checkpoint
-        from dreamer.training.saving.policy_file import write_policy
+        from dreamer.saved.agents import locate, spaces_in
+        from dreamer.saved.checkpoint_file import read_checkpoint
+        from dreamer.saved.policy_file import SPACES, spaces_to_dict, write_policy
 
-        state = read_checkpoint(locate(options.checkpoint))
-        out = Path(options.out)
+        path, out = locate(options.checkpoint), Path(options.out)
+        state = read_checkpoint(path)
+        state["dreamer"][SPACES] = spaces_to_dict(*spaces_in(state, path))
         write_policy(state, out)
     saved = state["dreamer"]
     print(

@@ -59,6 +59,9 @@ class NormalAction:
     def sample(self, noise: Float[Tensor, "*batch A"] | None = None) -> Float[Tensor, "*batch A"]:
         return sample_normal(self.mean.detach(), self.std.detach(), noise)
 
+    def mode(self) -> Float[Tensor, "*batch A"]:
+        return self.mean.detach()
+
     def rsample(self) -> Float[Tensor, "*batch A"]:
         """A sample through which gradients reach mean and std."""
         return sample_normal(self.mean, self.std)
@@ -82,6 +85,10 @@ class TanhNormalAction:
 
     def sample(self, noise: Float[Tensor, "*batch A"] | None = None) -> Float[Tensor, "*batch A"]:
         return torch.tanh(self.base.sample(noise))
+
+    def mode(self) -> Float[Tensor, "*batch A"]:
+        """tanh of the normal's mean, as older agents take it; the density is highest a little beyond it."""
+        return torch.tanh(self.base.mode())
 
     def rsample(self) -> Float[Tensor, "*batch A"]:
         return torch.tanh(self.base.rsample())
@@ -111,6 +118,9 @@ class DiscreteAction:
         noises = [None] * len(self.log_probs) if noise is None else noise.unbind(-1)
         picked = [sample_index(part.detach().exp(), one) for part, one in zip(self.log_probs, noises, strict=True)]
         return torch.stack(picked, dim=-1).to(torch.int32)
+
+    def mode(self) -> Int[Tensor, "*batch n"]:
+        return torch.stack([part.argmax(-1) for part in self.log_probs], dim=-1).to(torch.int32)
 
     def log_prob(self, action: Int[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
         picked = [part.gather(-1, action[..., i : i + 1].long()).squeeze(-1) for i, part in enumerate(self.log_probs)]

@@ -22,6 +22,7 @@ from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.spec import Env
 from dreamer.errors import RunStopped
+from dreamer.saved.policy_file import SPACES, spaces_to_dict
 from dreamer.training import random_state
 from dreamer.training.display.dreams import CONTEXT, dream_films
 from dreamer.training.display.films import write_gif
@@ -194,10 +195,8 @@ class Checkpoints(Callback):
     Also where something outside of the program ends the run (RunStopped): all is then as before that happened.
     """
 
-    def __init__(
-        self, config: Config, dataset: ReplayDataset, run_dir: Path, device: torch.device, stop: GracefulStop
-    ) -> None:
-        self.config, self.dataset, self.run_dir, self.device, self.stop = config, dataset, run_dir, device, stop
+    def __init__(self, config: Config, dataset: ReplayDataset, agent: Agent, run_dir: Path, stop: GracefulStop) -> None:
+        self.config, self.dataset, self.agent, self.run_dir, self.stop = config, dataset, agent, run_dir, stop
         self.saved_at = time.monotonic()
         self.random: dict[str, Any] | None = None  # of the checkpoint that the run goes on from
 
@@ -210,7 +209,8 @@ class Checkpoints(Callback):
             "env_steps": self.dataset.collector.env_steps,
             "updates": trainer.global_step,
             "dataset": dataset,
-            "random": random_state.get_state(self.device),
+            "random": random_state.get_state(self.agent.device),
+            SPACES: spaces_to_dict(self.agent.obs_space, self.agent.action_space),
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -219,7 +219,7 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
         if self.random is not None:  # last of all, so that nothing before it has drawn
-            random_state.set_state(self.random, self.device)
+            random_state.set_state(self.random, self.agent.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -26,13 +26,14 @@ from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.errors import RunStopped
+from dreamer.saved.agents import load_weights
 from dreamer.training import callbacks
 from dreamer.training.display.banner import describe_run
 from dreamer.training.display.run_log import RunLog
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
 from dreamer.training.saving import checkpoint
-from dreamer.training.saving.checkpoint_file import CheckpointFile
+from dreamer.training.saving.checkpoint_io import CheckpointFile
 from dreamer.training.saving.disk import full_disk, write_whole, writing
 from dreamer.training.saving.lock import RunLock
 from dreamer.training.speed.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
@@ -159,7 +160,7 @@ class Training:
         ]
         if config.trainer.profile:
             parts.append(callbacks.Profile(run_dir))
-        return [*parts, callbacks.Checkpoints(config, dataset, run_dir, self.device, stop), stop]
+        return [*parts, callbacks.Checkpoints(config, dataset, self.agent, run_dir, stop), stop]
 
 
 def prepare(config: Config) -> Training:
@@ -201,7 +202,7 @@ def build(config: Config) -> Training:
     storage = choose_storage(config.replay.storage, columns, capacity, directory)
     agent = build_agent(config, obs_space, action_space)
     if resume:
-        checkpoint.load_weights(agent, resume[1], resume[0])
+        load_weights(agent, resume[1], resume[0])
         checkpoint.check_optimizer_fits(agent, resume[1], resume[0])
     replay = Replay(
         columns, capacity, config.batch_length + 1, envs.num_envs, storage, directory, config.seed, config.replay.online

@@ -23,9 +23,10 @@ from tiny import build_agent
 from dreamer.config.compose import to_dict
 from dreamer.config.digest import digest
 from dreamer.config.file import CONFIG_FILE, format_config, read_config
+from dreamer.saved import policy_file
+from dreamer.saved.checkpoint_file import read_checkpoint
 from dreamer.training.module import build_optimizer
-from dreamer.training.saving import policy_file
-from dreamer.training.saving.checkpoint_file import CheckpointFile, read_checkpoint
+from dreamer.training.saving.checkpoint_io import CheckpointFile
 from dreamer.training.saving.returns_file import HEADER, RETURNS_FILE, Row, format_row, read_lines
 
 

@@ -30,9 +30,9 @@ import train
 from dreamer.cli import run
 from dreamer.config.compose import parse
 from dreamer.config.schema import Config
+from dreamer.saved.checkpoint_file import read_checkpoint
 from dreamer.training import callbacks
 from dreamer.training.run import prepare
-from dreamer.training.saving.checkpoint import read_checkpoint
 
 CONF = Path(__file__).parents[2] / "conf"
 SECONDS = 120.0  # after which a life that has not ended is held to hang

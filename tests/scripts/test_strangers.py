@@ -26,8 +26,8 @@ from dreamer.agent import Agent
 from dreamer.config.compose import to_dict
 from dreamer.config.digest import digest
 from dreamer.envs.make import make_env
+from dreamer.saved.policy_file import HEADER, SHA256, read_policy, sha256_of, write_policy
 from dreamer.training.run import prepare
-from dreamer.training.saving.policy_file import HEADER, SHA256, read_policy, sha256_of, write_policy
 
 ROOT = Path(__file__).parents[2]
 HELPER = """

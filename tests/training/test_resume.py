@@ -10,10 +10,11 @@ import pytest
 import torch
 from short_runs import COUNTER, differing, train
 
+from dreamer.saved.checkpoint_file import read_checkpoint
 from dreamer.training import callbacks
 from dreamer.training.module import DreamerModule
 from dreamer.training.run import check_overlap, prepare
-from dreamer.training.saving.checkpoint import find_resume, read_checkpoint
+from dreamer.training.saving.checkpoint import find_resume
 
 CLASS = ("env=custom", "trainer.video_every=0")
 STANDARDIZED = "model.standardize_vectors=true"

@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 
 from dreamer.agent import Agent
-from dreamer.config.compose import from_dict, to_dict
+from dreamer.config.compose import to_dict
 from dreamer.config.digest import differences
 from dreamer.config.file import CONFIG_FILE
 from dreamer.config.schema import Config
 from dreamer.data.dataset import ReplayDataset
-from dreamer.envs.trust import EnvWords, check_trusted
+from dreamer.saved.agents import CHECKPOINT_FILE, PREVIOUS_FILE, find_checkpoint
+from dreamer.saved.checkpoint_file import peek
+from dreamer.saved.policy_file import not_finite
 from dreamer.training.display.run_log import DIVERGED
 from dreamer.training.module import build_optimizer
-from dreamer.training.saving.checkpoint_file import not_finite, peek, read_checkpoint
 from dreamer.training.saving.disk import check_room, sync_directory, write_whole
 from dreamer.training.saving.returns_file import RETURNS_FILE
-from dreamer.types import Batch, Space
+from dreamer.types import Batch
 
-CHECKPOINT_FILE = "checkpoints/last.ckpt"
-PREVIOUS_FILE = "checkpoints/previous.ckpt"
 SAVED_FILE = ".saved"  # not in checkpoints/, which people delete when the disk is full
 REPLAY_DIRECTORY = "replay"
 WRITTEN_WHOLE = (CONFIG_FILE, SAVED_FILE, RETURNS_FILE)  # by disk.write_whole
@@ -94,84 +92,6 @@ def learned_state(trainer: L.Trainer) -> dict[str, Any]:
         "state_dict": trainer.lightning_module.state_dict(),
         "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
     }
-
-
-def find_checkpoint(run_dir: Path, name: str) -> tuple[Path, dict[str, Any]] | None:
-    """The newest sound checkpoint of a run directory, None where there is none at all; `name` is how to call the place.
-
-    Where it is not the last one, a line says why not. ValueError where there are some, and none of them is sound.
-    """
-    faults: list[str] = []
-    for file in (CHECKPOINT_FILE, PREVIOUS_FILE):
-        path = run_dir / file
-        if not path.is_file():
-            continue
-        try:
-            state = read_checkpoint(path)
-        except ValueError as error:
-            faults.append(str(error))
-            continue
-        if file == PREVIOUS_FILE:
-            reason = faults[0] if faults else f"{name} has no {CHECKPOINT_FILE}."
-            print(f"{reason} Taking {path} instead, of environment step {state['dreamer']['env_steps']:,}.", flush=True)
-        return path, state
-    if faults:
-        raise ValueError(" ".join(faults))
-    return None
-
-
-def locate(checkpoint: str) -> Path:
-    """The file that `checkpoint` names: itself, or the newest sound one of a run directory."""
-    path = Path(checkpoint)
-    if path.is_dir():
-        found = find_checkpoint(path, f"checkpoint={checkpoint}")
-        if found is None:
-            raise ValueError(
-                f"checkpoint={checkpoint} holds no {CHECKPOINT_FILE}: no run directory, or none saved yet."
-            )
-        return found[0]
-    if not path.is_file():
-        raise ValueError(f"checkpoint={checkpoint} does not exist.")
-    return path
-
-
-def load_config(state: dict[str, Any], typed: EnvWords | None = None) -> Config:
-    """The config of a checkpoint. ValueError where its environment would run code that `typed` does not name too."""
-    config = from_dict(state["dreamer"]["config"])
-    check_trusted(config.env, typed)
-    return config
-
-
-def load_agent(
-    state: dict[str, Any], config: Config, obs_space: dict[str, Space], action_space: Space, path: Path
-) -> Agent:
-    """The agent of a checkpoint, ready to act; ValueError where its weights are of another architecture."""
-    try:
-        with torch.device("meta"):  # shapes alone: a config that asks for more than the file holds takes no memory
-            shapes = Agent(config.model, obs_space, action_space)
-    except RuntimeError as error:
-        raise ValueError(f"checkpoint={path} asks for networks that no machine holds: {error}.") from error
-    _weights_for(shapes, state, path)
-    agent = Agent(config.model, obs_space, action_space)
-    load_weights(agent, state, path)
-    return agent.eval()
-
-
-def load_weights(agent: Agent, state: dict[str, Any], path: Path) -> None:
-    agent.load_state_dict(_weights_for(agent, state, path))
-
-
-def _weights_for(agent: Agent, state: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint under the agent's names; ValueError where names or shapes are not the agent's."""
-    weights = {key.removeprefix("agent."): value for key, value in state["state_dict"].items()}
-    ours = agent.state_dict()
-    for key in [*ours, *weights]:
-        if key not in ours or key not in weights or ours[key].shape != weights[key].shape:
-            shapes = [tuple(side[key].shape) if key in side else "absent" for side in (weights, ours)]
-            raise ValueError(
-                f"checkpoint={path} is of another architecture: {key} is {shapes[0]} there and {shapes[1]} here."
-            )
-    return weights
 
 
 def check_optimizer_fits(agent: Agent, state: dict[str, Any], path: Path) -> None:

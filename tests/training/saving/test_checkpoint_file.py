@@ -11,7 +11,8 @@ import pytest
 import torch
 from short_runs import COUNTER, NO_EVALUATION, differing, train
 
-from dreamer.training.saving.checkpoint_file import SUM, SUM_BYTES, not_finite, read_checkpoint
+from dreamer.saved.checkpoint_file import SUM, SUM_BYTES, read_checkpoint
+from dreamer.saved.policy_file import not_finite
 
 FLIPS = 60
 TAIL = 20_000  # bytes at the end that say where in the file each record lies
@@ -75,7 +76,7 @@ def replaced(state: dict[str, Any], value: object, *keys: str) -> dict[str, Any]
     ("spoil", "shown"),
     [
         (lambda state: {"dreamer": {}}, "it has no state_dict"),
-        (lambda state: {**state, "dreamer": {}}, "it has no dreamer.config.schema"),
+        (lambda state: {**state, "dreamer": {}}, "it has no dreamer.config"),
         (lambda state: {**state, "dreamer": []}, "dreamer is a list, expected dict"),
         (lambda state: [state], "was not written by this project"),
         (lambda state: without(state, "optimizer_states"), "it has no optimizer_states"),

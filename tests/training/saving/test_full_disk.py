@@ -16,11 +16,12 @@ from short_runs import COUNTER, NO_EVALUATION, train
 
 from dreamer.data.dataset import ReplayDataset
 from dreamer.errors import RunStopped
+from dreamer.saved import checkpoint_file
+from dreamer.saved.checkpoint_file import read_checkpoint
 from dreamer.training import callbacks
 from dreamer.training.display import run_log
 from dreamer.training.run import prepare
-from dreamer.training.saving import checkpoint_file, disk
-from dreamer.training.saving.checkpoint import read_checkpoint
+from dreamer.training.saving import disk
 
 WORDS = ("env=dummy_counter", "env.obs=both", NO_EVALUATION)
 SAFE = "the checkpoint of environment step 480 is whole"

@@ -10,9 +10,10 @@ import pytest
 import torch
 from short_runs import COUNTER, NO_EVALUATION, differing, train
 
+from dreamer.saved.agents import locate
+from dreamer.saved.checkpoint_file import read_checkpoint
 from dreamer.training.run import prepare
 from dreamer.training.saving import checkpoint
-from dreamer.training.saving.checkpoint import locate, read_checkpoint
 
 WORDS = (*COUNTER, NO_EVALUATION)
 

@@ -1,95 +1,59 @@
-"""The file of a checkpoint: written where it belongs, and read only where every bit of it is as it was written."""
+"""The file of a checkpoint, read only where every bit of it is as it was written (training/saving/checkpoint_io.py)."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
-from dreamer.training.saving import policy_file
-from dreamer.training.saving.disk import check_room, writing
+from dreamer.saved.policy_file import SUFFIX, check_header, check_kinds, not_finite, read_policy
 
 SUM, SUM_BYTES = b"sha256:", 71
-ROOM = 1.02  # bytes on disk for a byte of tensors, more or less: the names and places of many small ones
 BLOCK = 2**20
 KINDS: dict[str, Any] = {
     "state_dict": {},
-    "dreamer": {"config": {}, "digest": str, "env_steps": int, "updates": int},
-}
-"""What evaluation and export need: entries that must be there, with their kind or, as a dictionary, their own ones."""
-RUN_KINDS: dict[str, Any] = {
-    **KINDS,
     "global_step": int,
     "loops": {"fit_loop": {}},
     "callbacks": {"RunLog": {"wall_seconds": float}, "Evaluate": {"due": int}, "OpenLoopVideo": {"due": int}},
     "optimizer_states": list,
     "lr_schedulers": list,
     "dreamer": {
-        **KINDS["dreamer"],
+        "config": {},
+        "digest": str,
+        "env_steps": int,
+        "updates": int,
         "random": {"cpu": Tensor},
         "dataset": {"updates_due": int, "schedule": {}, "collector": {}, "replay": {}},
     },
 }
-"""What a run goes on from."""
-
-
-class CheckpointFile(CheckpointIO):
-    """Lightning's own one writes into the system's temporary folder first, which may be small and on another disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """The whole file is on disk when this returns. What a failure leaves is removed."""
-        path, nbytes = Path(path), int(ROOM * sum(tensor.nbytes for _, tensor in tensors_of(checkpoint)))
-        check_room(path, nbytes)
-        try:
-            with writing(path, nbytes), path.open("w+b") as file:
-                torch.save(checkpoint, file)
-                add_sum(file)
-                file.flush()
-                os.fsync(file.fileno())  # or a power cut could leave the new name with nothing in it
-        except BaseException:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            raise
-
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        """`read_checkpoint` has checked it by now."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {**state, "state_dict": under_present_names(state["state_dict"])}
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        Path(path).unlink(missing_ok=True)
+"""What a run goes on from: entries that must be there, with their kind or, as a dictionary, their own ones."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint, or an exported policy, as plain values; ValueError where there is none, or it is damaged."""
     if not path.is_file():
         raise ValueError(f"checkpoint={path} does not exist.")
-    if path.suffix == policy_file.SUFFIX:
-        state = policy_file.read_policy(path)
-        check_kinds(state, KINDS, path)
+    if path.suffix == SUFFIX:
+        state = read_policy(path)
     else:
         state = read_archive(path)
-        check_kinds(state, RUN_KINDS, path)
-        policy_file.check_header(state["dreamer"], path)
+        check_kinds(state, KINDS, path)
+        check_header(state["dreamer"], path)
         check_optimizer(state["optimizer_states"], path)
         check_generator(state["dreamer"]["random"]["cpu"], path)
-    for name, value in state["state_dict"].items():
-        if not isinstance(value, Tensor):
-            raise ValueError(f"checkpoint={path} is no whole one: state_dict.{name} is a {type(value).__name__}.")
-    if (name := not_finite(state)) is not None:
-        raise ValueError(f"checkpoint={path} is of no use: {name} holds values that are not finite.")
+        for name, value in state["state_dict"].items():
+            if not isinstance(value, Tensor):
+                raise ValueError(f"checkpoint={path} is no whole one: state_dict.{name} is a {type(value).__name__}.")
+        if (name := not_finite(state)) is not None:
+            raise ValueError(f"checkpoint={path} is of no use: {name} holds values that are not finite.")
     return {**state, "state_dict": under_present_names(state["state_dict"])}
 
 
@@ -168,26 +132,6 @@ def peek(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
-def check_kinds(state: Any, kinds: dict[str, Any], path: Path, name: str = "") -> None:
-    """ValueError that names the first entry of a checkpoint which is missing or of another kind than expected."""
-    for key, kind in kinds.items():
-        full = f"{name}{key}"
-        if key not in state:
-            raise ValueError(
-                f"checkpoint={path} is no whole one: it has no {full}. Another version of this project, or another "
-                "program, may have written it."
-            )
-        value, expected = state[key], dict if isinstance(kind, dict) else kind
-        if not isinstance(value, (float, int) if expected is float else expected) or isinstance(value, bool):
-            raise ValueError(
-                f"checkpoint={path} is no whole one: {full} is a {type(value).__name__}, expected {expected.__name__}."
-            )
-        if expected is int and value < 0:
-            raise ValueError(f"checkpoint={path} is no whole one: {full} is {value}.")
-        if isinstance(kind, dict):
-            check_kinds(value, kind, path, f"{full}.")
-
-
 def check_optimizer(states: list[Any], path: Path) -> None:
     """ValueError where this is not the state of one LaProp (dreamer/nn/optim.py)."""
     if len(states) != 1 or not isinstance(states[0], dict):
@@ -206,25 +150,3 @@ def check_generator(random: Tensor, path: Path) -> None:
     ours = torch.get_rng_state()
     if random.dtype != ours.dtype or random.shape != ours.shape:
         raise ValueError(f"checkpoint={path} is no whole one: dreamer.random.cpu is no state of torch's generator.")
-
-
-def not_finite(state: dict[str, Any]) -> str | None:
-    """Of weights and optimizer, the first tensor that holds an infinite value or none at all."""
-    parts = {key: state[key] for key in ("state_dict", "optimizer_states") if key in state}
-    named = {name: tensor for name, tensor in tensors_of(parts) if tensor.is_floating_point() and tensor.numel()}
-    if not named:
-        return None
-    largest = torch.stack(torch._foreach_norm(list(named.values()), float("inf")))  # one wait for a GPU
-    return next((name for name, value in zip(named, largest.tolist(), strict=True) if not math.isfinite(value)), None)
-
-
-def tensors_of(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested dictionaries and lists, with its place."""
-    if isinstance(state, Tensor):
-        yield name, state
-    elif isinstance(state, dict):
-        for key, value in state.items():
-            yield from tensors_of(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(state, (list, tuple)):
-        for index, value in enumerate(state):
-            yield from tensors_of(value, f"{name}.{index}" if name else str(index))

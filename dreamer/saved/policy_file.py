@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dreamer.config.compose import check_saved, shown
+from dreamer.types import Space
 
 SUFFIX = ".safetensors"
 HEADER = "dreamer"
 SHA256 = "sha256"  # key of the header; over everything else that is read
 KINDS = {"config": dict, "digest": str, "env_steps": int, "updates": int}
+SPACES = "spaces"  # key of the header; files from before 30 November 2026 have none
 """What else the header holds. `digest` names the experiment (config/digest.py) and says nothing of the weights."""
 DTYPES = (torch.float32, torch.int64)  # of the weights and counters of an agent
 
@@ -25,7 +29,7 @@ DTYPES = (torch.float32, torch.int64)  # of the weights and counters of an agent
 def write_policy(state: dict[str, Any], path: Path) -> None:
     """The weights of a checkpoint (`checkpoint.read_checkpoint`), with its config and counters, and nothing else."""
     check_header(state["dreamer"], path)
-    header = {key: state["dreamer"][key] for key in KINDS}
+    header = {key: state["dreamer"][key] for key in (*KINDS, SPACES) if key in state["dreamer"]}
     run_dir = Path(str(header["config"].get("run_dir"))).resolve().name
     header["config"] = {**header["config"], "run_dir": run_dir}  # no path of this machine
     weights = {key: value.contiguous() for key, value in state["state_dict"].items()}
@@ -53,7 +57,7 @@ def read_policy(path: Path) -> dict[str, Any]:
         raise ValueError(f"checkpoint={path} is damaged: its header is no JSON.") from error
     written = header.pop(SHA256, None) if isinstance(header, dict) else None
     check_header(header, path)
-    if unknown := header.keys() - KINDS.keys():
+    if unknown := header.keys() - {*KINDS, SPACES}:
         raise ValueError(f"checkpoint={path} is damaged: its header has the key {shown(min(unknown))}.")
     if written is None:
         print(f"{path} has no SHA-256, so damage would not be seen; scripts/export.py writes one.")
@@ -77,6 +81,22 @@ def check_header(header: Any, path: Path) -> None:
         check_saved(header["config"])
     except ValueError as error:
         raise ValueError(f"checkpoint={path}: {error}") from error
+    if SPACES in header:
+        spaces_of(header, path)
+
+
+def spaces_of(header: dict[str, Any], path: Path) -> tuple[dict[str, Space], Space]:
+    """The observation and action spaces of an agent; ValueError where they are of another form than a run gives it."""
+    spaces = header[SPACES]
+    try:
+        return {key: Space.from_dict(space) for key, space in spaces["obs"].items()}, Space.from_dict(spaces["action"])
+    except (LookupError, TypeError, AttributeError, AssertionError, ValueError) as error:
+        raise ValueError(f"checkpoint={path} is damaged: its {SPACES} are none of an agent.") from error
+
+
+def spaces_to_dict(obs_space: dict[str, Space], action_space: Space) -> dict[str, Any]:
+    """Plain values, from which `spaces_of` makes the spaces again."""
+    return {"obs": {key: space.to_dict() for key, space in obs_space.items()}, "action": action_space.to_dict()}
 
 
 def check_weights(weights: dict[str, Tensor], path: Path) -> None:
@@ -84,10 +104,8 @@ def check_weights(weights: dict[str, Tensor], path: Path) -> None:
     for key, tensor in weights.items():
         if tensor.dtype not in DTYPES:
             raise ValueError(f"checkpoint={path} is of another architecture: {shown(key)} is {tensor.dtype}.")
-        if not torch.isfinite(tensor).all():
-            raise ValueError(
-                f"checkpoint={path}: {shown(key)} holds values that are not finite; no agent acts with them."
-            )
+    if (name := not_finite({"state_dict": weights})) is not None:
+        raise ValueError(f"checkpoint={path} is of no use: {shown(name)} holds values that are not finite.")
 
 
 def sha256_of(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
@@ -99,3 +117,45 @@ def sha256_of(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
     for name in names:
         sum_.update(weights[name].reshape(-1).view(torch.uint8).numpy().data)
     return sum_.hexdigest()
+
+
+def check_kinds(state: Any, kinds: dict[str, Any], path: Path, name: str = "") -> None:
+    """ValueError that names the first entry of a checkpoint which is missing or of another kind than expected."""
+    for key, kind in kinds.items():
+        full = f"{name}{key}"
+        if key not in state:
+            raise ValueError(
+                f"checkpoint={path} is no whole one: it has no {full}. Another version of this project, or another "
+                "program, may have written it."
+            )
+        value, expected = state[key], dict if isinstance(kind, dict) else kind
+        if not isinstance(value, (float, int) if expected is float else expected) or isinstance(value, bool):
+            raise ValueError(
+                f"checkpoint={path} is no whole one: {full} is a {type(value).__name__}, expected {expected.__name__}."
+            )
+        if expected is int and value < 0:
+            raise ValueError(f"checkpoint={path} is no whole one: {full} is {value}.")
+        if isinstance(kind, dict):
+            check_kinds(value, kind, path, f"{full}.")
+
+
+def not_finite(state: dict[str, Any]) -> str | None:
+    """Of weights and optimizer, the first tensor that holds an infinite value or none at all."""
+    parts = {key: state[key] for key in ("state_dict", "optimizer_states") if key in state}
+    named = {name: tensor for name, tensor in tensors_of(parts) if tensor.is_floating_point() and tensor.numel()}
+    if not named:
+        return None
+    largest = torch.stack(torch._foreach_norm(list(named.values()), float("inf")))  # one wait for a GPU
+    return next((name for name, value in zip(named, largest.tolist(), strict=True) if not math.isfinite(value)), None)
+
+
+def tensors_of(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested dictionaries and lists, with its place."""
+    if isinstance(state, Tensor):
+        yield name, state
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            yield from tensors_of(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(state, (list, tuple)):
+        for index, value in enumerate(state):
+            yield from tensors_of(value, f"{name}.{index}" if name else str(index))

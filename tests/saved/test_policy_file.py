@@ -12,11 +12,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from dreamer.training.saving.checkpoint import load_agent, load_config
-from dreamer.training.saving.policy_file import DTYPES, HEADER, SHA256, read_policy, sha256_of, write_policy
+from dreamer.saved.agents import load_agent, load_config
+from dreamer.saved.policy_file import DTYPES, HEADER, SHA256, read_policy, sha256_of, write_policy
 from dreamer.types import Space
 
-RESULTS = Path(__file__).parents[3] / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 SHIPPED = sorted(RESULTS.rglob("*.safetensors"))
 WEIGHTS = {"weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(7)}
 
