@@ -211,6 +211,8 @@ def test_several_updates(golden, mode_sampling, kind):
 def test_one_training_step_in_bfloat16(golden, mode_sampling, monkeypatch, kind):
     """Losses within 2 % of the authors' float32 ones, all gradients together within 3 %.
 
+    The actor's loss is a mean of terms of both signs, so it is measured by their size: over 30 batches and weights the
+    largest error of a loss was 0.6 % of it, and that of the actor's 10 % of its mean term.
     A single array's gradient may turn further: max-pooling picks another pixel where two are nearly as bright. Classes
     are those of float32, since another class is another trajectory.
     """
@@ -228,7 +230,8 @@ def test_one_training_step_in_bfloat16(golden, mode_sampling, monkeypatch, kind)
     assert next(again, None) is None, "fewer classes were drawn"
     for name in g.names("metric/loss/"):
         theirs = name.removeprefix("metric/loss/")
-        g.close(name, metrics[f"loss/{LOSSES.get(theirs, theirs)}"], 2e-2, 0.0)
+        term = float(precise.outputs["behavior"].losses["actor"].detach().abs().mean())
+        g.close(name, metrics[f"loss/{LOSSES.get(theirs, theirs)}"], 2e-2, 0.2 * term if theirs == "policy" else 0.0)
     names = [our_name(name.removeprefix("grad/")) for name in g.names("grad/")]
     got, expected = ([one.gradients[name].flatten() for name in names] for one in (module, precise))
     assert 0 < (torch.cat(got) - torch.cat(expected)).norm() / torch.cat(expected).norm() < 0.03
