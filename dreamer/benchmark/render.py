@@ -57,13 +57,13 @@ def draw(config: EnvConfig, num_frames: int, seed: int) -> Round:
     """Frames of an episode with random actions, the same for every mode."""
     env, random = make_env(without_pictures(config)), np.random.default_rng(seed)
     space = env.action_space
-    row = env.reset(seed)
+    row, picture = env.reset(seed), getattr(env.env, "image", env.frame)
     timings, frames = [], []
     for _ in range(WARM_UP + num_frames):
         action = np.zeros(space.shape) if space.is_discrete else random.uniform(-1, 1, space.shape)
-        # State alone is observed, so nothing is drawn before `frame`.
+        # State alone is observed, so nothing is drawn before `picture`.
         row = env.reset(seed) if row.is_last else env.step(action.astype(space.dtype))
-        timings.append(timed(lambda: frames.append(env.frame())))
+        timings.append(timed(lambda: frames.append(picture())))
     env.close()
     wall, cpu = zip(*timings[WARM_UP:], strict=True)
     return Round(Timing(fmean(wall), fmean(cpu)), np.stack(frames[WARM_UP:]))

@@ -149,7 +149,18 @@ class Training:
         return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
 
     def build_callbacks(self, log: RunLog, stop: GracefulStop) -> list[Callback]:
-        """In the order in which they act after an update; the checkpoint when the others are done."""
+        """The callbacks in the order in which they act. Around an update the order of events is:
+
+        1. ReplayDataset takes policy steps (Collector: environments, Player, Replay.add) until an update is due;
+        2. FitStandardize, before the first update alone, takes the spread of vectors from replay;
+        3. ReplayDataset draws a batch, or with `trainer.overlap` does so before the steps of 1 are stored;
+        4. DreamerModule.training_step: losses, one backward pass, one step of LaProp, the slow critic;
+        5. RunLog takes the time and logs what is due, against environment steps;
+        6. LatentWriteBack stores the refreshed latents in replay;
+        7. Evaluate and OpenLoopVideo, each when its number of environment steps is passed; Profile;
+        8. Checkpoints, when its minutes are over and at the end: replay, then last.ckpt;
+        9. GracefulStop, which after a signal has ended the dataset, so that nothing follows.
+        """
         config, dataset, run_dir = self.config, self.dataset, self.run_dir
         parts: list[Callback] = [
             callbacks.FitStandardize(dataset, self.agent),

@@ -58,6 +58,9 @@ def _load(name: str) -> Any:
     return suite.load(domain, task, task_kwargs={"random": 0})
 
 
+FILM_SIZE = 240
+
+
 class DMC:
     """One task of the suite, named <domain>_<task>, seen as pixels, as state, or both.
 
@@ -77,7 +80,7 @@ class DMC:
         self._name = name
         self._has_image = obs != "proprio"
         self._size, self._camera, self._render = size, camera, render
-        self._renderer: Renderer | None = None  # made with the first picture
+        self._renderers: dict[int, Renderer] = {}  # by size, each made with its first picture
         self._image: np.ndarray | None = None  # of the current row, once somebody asked for it
         self._vectors: Mapping[str, Any] = {}  # the simulator's observation of the current row
         self._num_steps: int | None = None  # control steps of the running episode; None where `reset` must come next
@@ -122,28 +125,33 @@ class DMC:
         return self._env.physics.get_state()
 
     def frame(self) -> np.ndarray | None:
-        """The camera's picture now, uint8 [size size 3]; None where this machine cannot render."""
-        if backend.probe_renderers().backend is None:
-            return None
-        if self._image is None:
-            if self._renderer is None:
-                from dreamer.envs.drawing.renderer import (
-                    make_renderer,  # after the choice of MUJOCO_GL, and where it draws
-                )
+        """What the camera shows now, as large as people look at, uint8 [FILM_SIZE FILM_SIZE 3]; None without OpenGL."""
+        return self._draw(max(FILM_SIZE, self._size))
 
-                self._renderer = make_renderer(self._env.physics, self._size, self._camera, self._render)
-            self._image = self._renderer.render()
+    def image(self) -> np.ndarray | None:
+        """The picture that the agent sees now, uint8 [size size 3]; None where this machine cannot render."""
+        if self._image is None:
+            self._image = self._draw(self._size)
         return self._image
 
     def close(self) -> None:
         """Frees the simulation and its OpenGL contexts; nothing else may be called afterwards."""
-        if self._renderer is not None:
-            self._renderer.close()
+        for renderer in self._renderers.values():
+            renderer.close()
         self._env.physics.free()
+
+    def _draw(self, size: int) -> np.ndarray | None:
+        if backend.probe_renderers().backend is None:
+            return None
+        if size not in self._renderers:
+            from dreamer.envs.drawing.renderer import make_renderer  # after the choice of MUJOCO_GL, and where it draws
+
+            self._renderers[size] = make_renderer(self._env.physics, size, self._camera, self._render)
+        return self._renderers[size].render()
 
     def _observation(self) -> dict[str, np.ndarray]:
         obs = {key: np.asarray(self._vectors[key], np.float32) for key in self._keys}
-        if self._has_image and (image := self.frame()) is not None:
+        if self._has_image and (image := self.image()) is not None:
             obs["image"] = image
         return obs
 

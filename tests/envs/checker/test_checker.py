@@ -251,7 +251,7 @@ def test_a_sound_environment_has_no_findings_and_its_numbers_are_told() -> None:
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "dummy_counter"])
 def test_our_own_tasks_have_no_errors_or_warnings(name: str) -> None:
-    findings = check(TASKS[name](obs="both", action_repeat=2, size=16), 60, 0).findings
+    findings = check_environment(TASKS[name](obs="both", action_repeat=2, size=16), 60, 0).findings
     assert {finding.level for finding in findings} <= {"note"}, told(findings)
 
 

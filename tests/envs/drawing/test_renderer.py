@@ -110,7 +110,7 @@ def test_vision_is_drawn_in_the_mode_that_the_config_asks_for() -> None:
     for mode in MODES:
         env = make_env(EnvConfig(suite="dmc", name="walker_walk", render=mode))
         shots[mode] = env.reset(0).obs["image"]
-        np.testing.assert_array_equal(shots[mode], env.frame())
+        np.testing.assert_array_equal(shots[mode], env.env.image())
         env.close()
     assert difference(shots["lossless"], shots["reference"])[0] <= NOISE
     gaps = [difference(shots[mode], shots["reference"])[0] for mode in ("near", "near2", "fast")]
@@ -257,7 +257,7 @@ def test_an_environment_that_is_collected_while_another_is_drawn_leaves_its_cont
     image = env.reset(0).obs["image"]
     forgotten = make(scene(), "near")
     forgotten.render()
-    renderer: Any = env._renderer
+    renderer: Any = env._renderers[32]
     with current(renderer._context):
         del forgotten
         gc.collect()
