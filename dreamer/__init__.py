@@ -10,14 +10,14 @@
 | encoder                                   | nn/encoder.py, world_model/rssm.py: RSSM.posterior        |
 | sequence model, dynamics predictor        | world_model/rssm.py: RSSM.recur, RSSM.prior               |
 | decoder, reward and continue predictors   | nn/decoder.py, nn/heads.py                                |
-| dynamics and representation loss, free nats | ops/kl.py: kl_losses                                    |
+| dynamics and representation loss, free nats | nn/distributions.py: kl_losses                                    |
 | world-model loss                          | world_model/world_model.py: WorldModel.loss               |
 | imagined trajectories                     | behavior/imagination.py: imagine                          |
 | lambda-return                             | ops/returns.py: lambda_return                             |
-| return normalisation                      | nn/ema.py: PercentileRange                                |
+| return normalisation                      | behavior/actor_critic.py: PercentileRange                                |
 | actor and critic loss                     | behavior/actor_critic.py: ActorCritic.loss                |
 | critic loss on replayed trajectories      | behavior/actor_critic.py: ActorCritic.replay_loss         |
-| slow critic                               | nn/ema.py: SlowCopy                                       |
+| slow critic                               | behavior/actor_critic.py: SlowCopy                                       |
 | LaProp, adaptive gradient clipping        | nn/optim.py: LaProp, clip_to_parameters_                  |
 | one update                                | training/module.py: DreamerModule.training_step           |
 """

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamer.nn.distributions import ActionDist, DiscreteAction
-from dreamer.nn.frozen import frozen
 from dreamer.types import Latent
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
@@ -76,3 +76,16 @@ def imagine(
         actions.append(actor(feat[:, horizon].detach()).sample())
         reward, cont = world_model.predict(feat)
     return Rollout(feat, torch.stack(actions, 1), reward, cont)
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Gradients flow through these modules and not into their weights. Graphs from before keep theirs."""
+    params = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for p in params:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in params:
+            p.requires_grad_(True)

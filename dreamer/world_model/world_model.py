@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from dreamer.config.schema import ModelConfig
 from dreamer.nn.decoder import Decoder
-from dreamer.nn.distributions import categorical_entropy, one_hot
+from dreamer.nn.distributions import categorical_entropy, kl_losses, one_hot
 from dreamer.nn.encoder import Encoder
 from dreamer.nn.heads import ContHead, TwoHotHead
 from dreamer.nn.standardize import Standardize
-from dreamer.ops.kl import kl_losses
 from dreamer.types import Batch, Latent, Space
 from dreamer.world_model.rssm import RSSM
 

@@ -3,9 +3,16 @@
 import numpy as np
 import torch
 
-from dreamer.nn.distributions import DiscreteAction, categorical_entropy, one_hot, straight_through
+from dreamer.nn.distributions import (
+    DiscreteAction,
+    categorical_entropy,
+    categorical_kl,
+    kl_losses,
+    one_hot,
+    straight_through,
+    unimix_log_probs,
+)
 from dreamer.nn.heads import ActorHead
-from dreamer.ops.kl import categorical_kl, kl_losses, unimix_log_probs
 from dreamer.ops.symlog import symexp, symexp_bins, symlog, two_hot_loss, two_hot_mean
 from dreamer.types import Space
 

@@ -10,9 +10,8 @@ from torch import nn
 
 from dreamer.config.schema import RSSMConfig
 from dreamer.nn.convs import Conv, StridedConv, UpConv, mirrored
-from dreamer.nn.distributions import categorical_entropy, one_hot
+from dreamer.nn.distributions import categorical_entropy, kl_losses, one_hot
 from dreamer.nn.layers import MLP, BlockLinear, Linear, RMSNorm, init_weight_
-from dreamer.ops.kl import kl_losses
 from dreamer.types import Latent
 from dreamer.world_model.rssm import RSSM
 

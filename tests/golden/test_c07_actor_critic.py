@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from dreamer.behavior.actor_critic import ActorCritic
+from dreamer.behavior.actor_critic import ActorCritic, PercentileRange
 from dreamer.behavior.imagination import Rollout
 from dreamer.config.schema import ActorConfig, CriticConfig, ModelConfig, RSSMConfig
 from dreamer.nn.distributions import DiscreteAction, NormalAction
-from dreamer.nn.ema import PercentileRange
 from dreamer.ops.returns import lambda_return
 from dreamer.types import Batch, Space
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dreamer.nn.ema import SlowCopy
+from dreamer.behavior.actor_critic import SlowCopy
 from dreamer.nn.optim import LaProp, clip_to_parameters_
 
 

@@ -13,9 +13,9 @@ from dreamer.nn.distributions import (
     sample_index,
     sample_normal,
     straight_through,
+    unimix_log_probs,
 )
 from dreamer.nn.heads import ActorHead
-from dreamer.ops.kl import unimix_log_probs
 from dreamer.types import Space
 
 

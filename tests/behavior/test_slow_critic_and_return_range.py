@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from dreamer.nn.ema import PercentileRange, SlowCopy
+from dreamer.behavior.actor_critic import PercentileRange, SlowCopy
 
 
 def numbers(source: nn.Module) -> list[float]:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from dreamer.ops.kl import categorical_kl, kl_losses, unimix_log_probs
+from dreamer.nn.distributions import categorical_kl, kl_losses, unimix_log_probs
 
 SKEWED = torch.tensor([math.log(3.0), 0.0])  # probabilities (3/4, 1/4)
 EVEN = torch.zeros(2)

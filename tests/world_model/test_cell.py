@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamer.nn.gru import BlockGRU
 from dreamer.nn.layers import RMSNorm
+from dreamer.world_model.rssm import BlockGRU
 
 
 def rms_norm(x: Tensor, norm: RMSNorm) -> Tensor:
