@@ -15,7 +15,7 @@
 | imagined trajectories                     | behavior/imagination.py: imagine                          |
 | lambda-return                             | ops/returns.py: lambda_return                             |
 | return normalisation                      | behavior/actor_critic.py: PercentileRange                                |
-| actor and critic loss                     | behavior/actor_critic.py: ActorCritic.loss                |
+| actor and critic loss                     | behavior/actor_critic.py: actor_loss, ActorCritic.critic_loss |
 | critic loss on replayed trajectories      | behavior/actor_critic.py: ActorCritic.replay_loss         |
 | slow critic                               | behavior/actor_critic.py: SlowCopy                                       |
 | LaProp, adaptive gradient clipping        | nn/optim.py: LaProp, clip_to_parameters_                  |

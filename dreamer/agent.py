@@ -16,7 +16,7 @@ from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
 
 class Agent(nn.Module):
-    """DreamerV3. training/player.py acts with it, training/module.py holds the losses of an update."""
+    """DreamerV3. A `Session` or training/player.py acts with it, training/module.py holds the losses of an update."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Session:
 
         obs: key -> [num_envs ...] of the shapes and types in `Agent.obs_space`; is_first [num_envs]: which of them have
         just been reset. With one environment all of these may lack their first axis, and then so does the action.
-        ValueError where a key is missing or its shape is another.
+        ValueError where a key is missing, of another shape or type, or not finite.
         """
         rows = {key: self._checked(obs, key, space) for key, space in self._agent.obs_space.items()}
         is_single = self.num_envs == 1 and np.ndim(is_first) == 0
@@ -154,9 +154,17 @@ class Session:
         self._action, self._latent = self._agent.act(
             rows, self._latent, self._action, resets, self._generator, self._mode
         )
-        return self._action[0] if is_single else self._action
+        action = self._action.copy()  # the caller may change its own
+        return action[0] if is_single else action
 
     def _checked(self, obs: dict[str, Any], key: str, space: Space) -> np.ndarray:
         if key not in obs:
             raise ValueError(f"obs has no {key!r}; this agent sees {', '.join(self._agent.obs_space)}.")
-        return np.asarray(obs[key], space.dtype)
+        row = np.asarray(obs[key])
+        if not np.can_cast(row.dtype, space.dtype, "same_kind"):
+            raise ValueError(f"obs[{key!r}] is {row.dtype}; this agent sees {space.dtype}.")
+        if row.dtype.kind == "f" and not np.isfinite(row).all():
+            raise ValueError(f"obs[{key!r}] holds values that are not finite.")
+        if space.is_discrete and ((row < 0) | (row >= np.array(space.classes))).any():
+            raise ValueError(f"obs[{key!r}] holds a choice that is none of {space.classes}.")
+        return row.astype(space.dtype)

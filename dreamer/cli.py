@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from dreamer.config.bounds import check_bounds
+from dreamer.config.bounds import check_bounds, suggestion
 from dreamer.config.compose import as_fields, parse
 from dreamer.config.error_words import NAMELESS, describe, printable
 from dreamer.config.schema import Config
@@ -88,9 +89,18 @@ def ending_in_words() -> Iterator[None]:
 def job_config(cfg: DictConfig) -> DictConfig:
     """The config of this job: in a multirun, run_dir is the directory that Hydra made for the job."""
     hydra = HydraConfig.get()
+    check_preset(hydra.runtime.choices)
     if hydra.mode == RunMode.MULTIRUN:
         return OmegaConf.merge(cfg, {"run_dir": hydra.runtime.output_dir})  # pyright: ignore[reportReturnType]
     return cfg
+
+
+def check_preset(choices: Mapping[str, Any]) -> None:
+    """ValueError for a preset that is not there: Hydra leaves it out, since none comes with most models."""
+    preset = choices.get("preset")
+    options = GlobalHydra.instance().config_loader().get_group_options("preset")
+    if preset not in (None, choices.get("model"), *options):
+        raise ValueError(f"unknown preset '{preset}'; {suggestion(str(preset), options)}")
 
 
 def own_options(cfg: DictConfig, schema: type[T]) -> T:

@@ -39,10 +39,15 @@ class Space:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Space:
-        """The inverse of to_dict; AssertionError, LookupError or TypeError where it is none."""
-        shape, classes = (tuple(values[key]) for key in ("shape", "classes"))
-        assert all(type(size) is int and size >= 0 for size in (*shape, *classes)), values
-        return Space(shape, values["dtype"], classes)
+        """The inverse of to_dict; ValueError, LookupError or TypeError where these values are no space."""
+        shape, dtype, classes = tuple(values["shape"]), values["dtype"], tuple(values["classes"])
+        is_valid = all(type(size) is int and 0 <= size < 2**31 for size in (*shape, *classes)) and len(shape) <= 8
+        is_discrete = dtype == "int32"
+        if not is_valid or dtype not in ("uint8", "float32", "int32") or bool(classes) != is_discrete:
+            raise ValueError(f"no space: {dtype} of {len(shape)} axes")
+        if is_discrete and shape != (len(classes),):
+            raise ValueError("no space: classes of another number than the shape")
+        return Space(shape, dtype, classes)
 
     @property
     def is_image(self) -> bool:

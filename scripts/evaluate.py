@@ -49,8 +49,7 @@ def main(cfg: DictConfig) -> None:
         import torch  # seconds to import; --help and wrong words need none
 
         from dreamer.envs.make import make_env
-        from dreamer.saved.agents import load_agent, load_config, locate
-        from dreamer.saved.checkpoint_file import read_checkpoint
+        from dreamer.saved.agents import find, load_agent, load_config
         from dreamer.training.display.dreams import dream_films, pieces
         from dreamer.training.display.films import write_gif
         from dreamer.training.evaluation import evaluate
@@ -58,8 +57,7 @@ def main(cfg: DictConfig) -> None:
 
         quiet_libraries()
         torch.set_num_threads(options.threads)
-        path = locate(options.checkpoint)
-        state = read_checkpoint(path)
+        path, state = find(options.checkpoint)
         config = load_config(state, options.env)
         env = make_env(config.env)
         agent = load_agent(state, config, env.obs_space, env.action_space, path)

@@ -6,7 +6,7 @@ when it is read. scripts/evaluate.py takes it as checkpoint=policy.safetensors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import hydra
@@ -14,15 +14,18 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 from dreamer.cli import check_output, own_options, refusing_bad_input, run
+from dreamer.config.compose import keys_as_typed
+from dreamer.envs.trust import EnvWords
 
 
 @dataclass
 class ExportConfig:
     checkpoint: str = MISSING
     out: str = "policy.safetensors"
+    env: EnvWords = field(default_factory=EnvWords)
 
 
-ConfigStore.instance().store(name="export_schema", node=ExportConfig)
+ConfigStore.instance().store(name="export_schema", node=keys_as_typed(ExportConfig, EnvWords))
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="export")
@@ -31,13 +34,12 @@ def main(cfg: DictConfig) -> None:
         options = own_options(cfg, ExportConfig)
         check_output("out", options.out, ".safetensors")
 
-        from dreamer.saved.agents import locate, spaces_in
-        from dreamer.saved.checkpoint_file import read_checkpoint
+        from dreamer.saved.agents import find, spaces_in
         from dreamer.saved.policy_file import SPACES, spaces_to_dict, write_policy
 
-        path, out = locate(options.checkpoint), Path(options.out)
-        state = read_checkpoint(path)
-        state["dreamer"][SPACES] = spaces_to_dict(*spaces_in(state, path))
+        out = Path(options.out)
+        path, state = find(options.checkpoint)
+        state["dreamer"][SPACES] = spaces_to_dict(*spaces_in(state, path, options.env))
         write_policy(state, out)
     saved = state["dreamer"]
     print(

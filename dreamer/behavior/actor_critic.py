@@ -52,7 +52,7 @@ class ActorCritic(nn.Module):
         A differentiable rollout trains the actor by the gradient of its advantage, one of constants by REINFORCE.
         """
         live_advantage = self.live_advantage(rollout) if rollout.is_differentiable else None
-        return self.losses(rollout.detached(), live_advantage)
+        return self.loss_of_constants(rollout.detached(), live_advantage)
 
     def live_advantage(self, rollout: Rollout) -> Float[Tensor, "N H"]:
         """ret_t - v_t of a differentiable rollout; its gradient reaches the actor alone.
@@ -64,8 +64,8 @@ class ActorCritic(nn.Module):
         ret = lambda_return(rollout.reward, rollout.cont, value, self.config.imagination.lambda_)
         return ret - value[:, :-1]
 
-    def losses(self, rollout: Rollout, live_advantage: Float[Tensor, "N H"] | None) -> BehaviorOutput:
-        """`loss` of constants; moves the range of returns."""
+    def loss_of_constants(self, rollout: Rollout, live_advantage: Float[Tensor, "N H"] | None) -> BehaviorOutput:
+        """Computes the losses of a rollout that has no gradient, and moves the range of returns."""
         config = self.config
         logits, policy = self.critic(rollout.feat), self.actor(rollout.feat)
         with torch.no_grad():
@@ -143,7 +143,7 @@ def actor_loss(
 def return_metrics(
     normed: Float[Tensor, "N H"], low: Float[Tensor, ""], scale: Float[Tensor, ""]
 ) -> dict[str, Float[Tensor, ""]]:
-    """Of returns in units of their range: (ret - low) / scale."""
+    """Describes returns in units of their range; normed = (ret - low) / scale."""
     return {
         "return/scale": scale,
         "return/low": low,

@@ -15,7 +15,7 @@ from yaml import MarkedYAMLError
 
 from dreamer.config.bounds import leaves, nearest
 
-GROUPS_WITHOUT_KEYS = ("experiment", "debug")
+GROUPS_WITHOUT_KEYS = ("preset", "experiment", "debug")
 NAMELESS_OPTION = "Config group override "
 TOO_MANY_DIGITS = "Exceeds the limit"
 NAMELESS = (NAMELESS_OPTION, TOO_MANY_DIGITS)

@@ -22,7 +22,7 @@ def format_config(config: Config) -> bytes:
 
 
 def read_config(directory: Path) -> Config:
-    """The config that a run wrote, with its sum or, from before there was one, without; ValueError where it is not."""
+    """The config that a run wrote; ValueError where it is damaged. Files from before there was a sum have none."""
     path = directory / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"runs: {directory} holds no {CONFIG_FILE}.")

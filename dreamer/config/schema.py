@@ -76,15 +76,15 @@ class RSSMConfig:
     stoch: int = bounded(32, low=1)  # S, groups of z_t
     classes: int = bounded(MISSING, low=2)  # K, classes per group
     blocks: int = bounded(8, low=1)  # G, blocks of the recurrent cell
-    dyn_layers: int = bounded(1, low=1)
-    obs_layers: int = bounded(1, low=1)
-    img_layers: int = bounded(2, low=1)
+    dyn_layers: int = bounded(1, low=1, high=64)
+    obs_layers: int = bounded(1, low=1, high=64)
+    img_layers: int = bounded(2, low=1, high=64)
     unimix: float = bounded(0.01, low=0, below=1)
 
 
 @dataclass
 class EncoderConfig:
-    layers: int = bounded(3, low=1)  # of the vector network
+    layers: int = bounded(3, low=1, high=64)  # of the vector network
     kernel: int = bounded(5, low=1, is_odd=True)
     mults: list[int] = bounded([2, 3, 4, 4], low=1)  # channels of each stage, times model.depth
     strided: bool = False  # stride-2 convolutions instead of convolution and 2x2 max-pool
@@ -92,7 +92,7 @@ class EncoderConfig:
 
 @dataclass
 class DecoderConfig:
-    layers: int = bounded(3, low=1)
+    layers: int = bounded(3, low=1, high=64)
     kernel: int = bounded(5, low=1, is_odd=True)
     mults: list[int] = bounded([2, 3, 4, 4], low=1)
     strided: bool = False  # transposed convolutions instead of nearest upsampling and convolution
@@ -101,20 +101,20 @@ class DecoderConfig:
 
 @dataclass
 class HeadConfig:
-    layers: int = bounded(1, low=1)
+    layers: int = bounded(1, low=1, high=64)
     bins: int = bounded(255, low=3, is_odd=True)  # odd: the middle one is 0
     outscale: float = bounded(0.0, low=0)  # scale of the output layer's initial weights
 
 
 @dataclass
 class ContHeadConfig:
-    layers: int = bounded(1, low=1)
+    layers: int = bounded(1, low=1, high=64)
     outscale: float = bounded(1.0, low=0)
 
 
 @dataclass
 class ActorConfig:
-    layers: int = bounded(3, low=1)
+    layers: int = bounded(3, low=1, high=64)
     dist: str = one_of("normal", "tanh_normal")  # continuous actions: the paper's | older agents'
     gradient: str = one_of("reinforce", "dynamics")  # of continuous actions: the paper's | through the world model
     min_std: float = bounded(0.1, above=0)
@@ -126,7 +126,7 @@ class ActorConfig:
 
 @dataclass
 class CriticConfig:
-    layers: int = bounded(3, low=1)
+    layers: int = bounded(3, low=1, high=64)
     bins: int = bounded(255, low=3, is_odd=True)
     outscale: float = bounded(0.0, low=0)
     slow_rate: float = bounded(0.02, above=0, high=1)  # slow critic: slow <- rate * fast + (1 - rate) * slow
@@ -222,7 +222,7 @@ class TrainerConfig:
     max_steps: int | float = bounded(1e6, low=1, is_whole=True)  # environment steps: control steps, repeat included
     train_ratio: float = bounded(512.0, above=0)  # replayed time steps per policy step
     early_ratio: float | None = bounded(None, above=0)  # the most during the first early_steps; null: train_ratio
-    early_steps: int | float = bounded(0, low=0, is_whole=True)  # policy steps
+    early_steps: int | float = bounded(25_000, low=0, is_whole=True)  # policy steps
     collect_steps: int | float = bounded(1024, low=0, is_whole=True)  # random policy steps before the first update
     eval_every: int | float = bounded(2e4, low=0, is_whole=True)  # environment steps; 0 never
     eval_episodes: int = bounded(3, low=1)

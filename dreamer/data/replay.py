@@ -107,7 +107,7 @@ class Replay(Ring):
         self._store.allocate()
 
     def _note_row(self, stream: int, t: int) -> None:
-        """In a map, its content goes to the undo log, if it belongs to a save."""
+        """The undo log gets what a mapped row holds, if that belongs to a save."""
         oldest, after = self._saved[stream]
         if self._store.is_mapped and oldest <= t < after:
             self._store.note(ROWS, np.array([stream * self.rows + t % self.rows]))

@@ -57,7 +57,7 @@ class Ring(ABC):
 
     @abstractmethod
     def _mark_changed(self, stream: int, t: int) -> None:
-        """Row t is another one than when it came."""
+        """Row t was changed after it came, so the next save must write it."""
 
     @abstractmethod
     def _note_latents(self, streams: np.ndarray, t: np.ndarray) -> None:

@@ -59,13 +59,11 @@ class BlockLinear(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch in"], shared: Float[Tensor, "*batch shared"] | None = None
     ) -> Float[Tensor, "*batch out"]:
-        own, weight = x.unflatten(-1, (self.blocks, self.chunk)), self.weight
-        own = own.flatten(0, -3).transpose(0, 1)
-        y = torch.bmm(own, weight[:, : self.chunk]).transpose(0, 1).flatten(1).unflatten(0, x.shape[:-1])
-        if shared is None:
-            return y + self.bias
-        # The same input for every block: one dense product, of [G, shared, out/G] read as [out, shared].
-        return y + F.linear(shared, weight[:, self.chunk :].transpose(1, 2).flatten(0, 1), self.bias)
+        chunks = x.unflatten(-1, (self.blocks, self.chunk))
+        if shared is not None:
+            chunks = torch.cat([chunks, shared.unsqueeze(-2).expand(*chunks.shape[:-1], -1)], -1)
+        y = torch.bmm(chunks.flatten(0, -3).transpose(0, 1), self.weight).transpose(0, 1)
+        return y.flatten(1).unflatten(0, x.shape[:-1]) + self.bias
 
 
 class Dense(nn.Module):

@@ -20,24 +20,23 @@ PREVIOUS_FILE = "checkpoints/previous.ckpt"
 
 
 def load(path: str | Path) -> Agent:
-    """The agent of an exported file, a checkpoint, or a run directory, ready to act; `Agent.session` begins.
+    """The agent of an exported file, a checkpoint, or a run directory, ready to act: `Agent.session` begins.
 
-    ValueError where it is none, is damaged, or was written before files named their spaces and is of an environment
-    whose code nobody here has named: scripts/evaluate.py takes that one.
+    Nothing that the file names is run. ValueError where it is no agent, is damaged, or was written before files named
+    their spaces and would need code of its author's to tell them; scripts/export.py brings such a file up to date.
     """
-    file = locate(str(path))
-    state = read_checkpoint(file)
+    file, state = find(str(path))
     config = from_dict(state["dreamer"]["config"])
     return load_agent(state, config, *spaces_in(state, file), file)
 
 
-def spaces_in(state: dict[str, Any], path: Path) -> tuple[dict[str, Space], Space]:
+def spaces_in(state: dict[str, Any], path: Path, typed: EnvWords | None = None) -> tuple[dict[str, Space], Space]:
     """Observation and action spaces; of a file from before they were saved, those of the environment it names."""
     if SPACES in state["dreamer"]:
         return spaces_of(state["dreamer"], path)
     from dreamer.envs.make import make_env  # simulators, which nothing else here needs
 
-    env = make_env(load_config(state).env)
+    env = make_env(load_config(state, typed).env)
     env.close()
     return env.obs_space, env.action_space
 
@@ -66,19 +65,15 @@ def find_checkpoint(run_dir: Path, name: str) -> tuple[Path, dict[str, Any]] | N
     return None
 
 
-def locate(checkpoint: str) -> Path:
-    """The file that `checkpoint` names: itself, or the newest sound one of a run directory."""
+def find(checkpoint: str) -> tuple[Path, dict[str, Any]]:
+    """The file that `checkpoint` names, itself or the newest sound one of a run directory, and what it holds."""
     path = Path(checkpoint)
-    if path.is_dir():
-        found = find_checkpoint(path, f"checkpoint={checkpoint}")
-        if found is None:
-            raise ValueError(
-                f"checkpoint={checkpoint} holds no {CHECKPOINT_FILE}: no run directory, or none saved yet."
-            )
-        return found[0]
-    if not path.is_file():
-        raise ValueError(f"checkpoint={checkpoint} does not exist.")
-    return path
+    if not path.is_dir():
+        return path, read_checkpoint(path)
+    found = find_checkpoint(path, f"checkpoint={checkpoint}")
+    if found is None:
+        raise ValueError(f"checkpoint={checkpoint} holds no {CHECKPOINT_FILE}: no run directory, or none saved yet.")
+    return found
 
 
 def load_config(state: dict[str, Any], typed: EnvWords | None = None) -> Config:
@@ -95,7 +90,7 @@ def load_agent(
     try:
         with torch.device("meta"):  # shapes alone: a config that asks for more than the file holds takes no memory
             shapes = Agent(config.model, obs_space, action_space)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, OverflowError) as error:
         raise ValueError(f"checkpoint={path} asks for networks that no machine holds: {error}.") from error
     _weights_for(shapes, state, path)
     agent = Agent(config.model, obs_space, action_space)

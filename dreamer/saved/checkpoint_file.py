@@ -14,7 +14,15 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from dreamer.saved.policy_file import SUFFIX, check_header, check_kinds, not_finite, read_policy
+from dreamer.saved.policy_file import (
+    SUFFIX,
+    check_header,
+    check_kinds,
+    check_weights,
+    not_finite,
+    read_policy,
+    tensors_of,
+)
 
 SUM, SUM_BYTES = b"sha256:", 71
 BLOCK = 2**20
@@ -49,12 +57,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         check_header(state["dreamer"], path)
         check_optimizer(state["optimizer_states"], path)
         check_generator(state["dreamer"]["random"]["cpu"], path)
-        for name, value in state["state_dict"].items():
-            if not isinstance(value, Tensor):
-                raise ValueError(f"checkpoint={path} is no whole one: state_dict.{name} is a {type(value).__name__}.")
-        if (name := not_finite(state)) is not None:
-            raise ValueError(f"checkpoint={path} is of no use: {name} holds values that are not finite.")
+        check_tensors(state, path)
     return {**state, "state_dict": under_present_names(state["state_dict"])}
+
+
+def check_tensors(state: dict[str, Any], path: Path) -> None:
+    """ValueError where weights or moments are none of an agent, take more memory than the file, or are not finite."""
+    for name, value in state["state_dict"].items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"checkpoint={path} is no whole one: state_dict.{name} is a {type(value).__name__}.")
+    try:
+        tensors = [*tensors_of(state["state_dict"]), *tensors_of(state["optimizer_states"])]
+    except RecursionError as error:
+        raise ValueError(f"checkpoint={path} is no whole one: it holds itself.") from error
+    if any(tensor.device.type != "cpu" or tensor.is_sparse or tensor.is_quantized for _, tensor in tensors):
+        raise ValueError(f"checkpoint={path} is no whole one: it holds tensors of another kind than a run saves.")
+    if sum(tensor.nbytes for _, tensor in tensors) > path.stat().st_size:
+        raise ValueError(f"checkpoint={path} is no whole one: its tensors are larger than the file.")
+    check_weights(state["state_dict"], path)
+    if (name := not_finite(state)) is not None:
+        raise ValueError(f"checkpoint={path} is of no use: {name} holds values that are not finite.")
 
 
 def under_present_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,7 +97,7 @@ def under_present_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_archive(path: Path) -> dict[str, Any]:
-    """The values in a file of torch.save, once the sum over it was found right; ValueError where it was not."""
+    """The values in a file of torch.save whose sum is right; ValueError where it is not."""
     try:
         check_sum(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -116,12 +138,15 @@ def check_sum(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(-SUM_BYTES, os.SEEK_END)
         size, comment = file.tell(), file.read()
-        if comment.startswith(SUM):
-            if sum_over(file, size) != comment:
-                raise ValueError("its sum differs")
+        has_sum = comment.startswith(SUM)
+        if has_sum and sum_over(file, size) != comment:
+            raise ValueError("its sum differs")
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise ValueError("torch compresses nothing, and a small file may become a huge one")
+        if has_sum:
             return
-    with zipfile.ZipFile(path) as archive:  # of an earlier version, or written by torch alone: the sums of its records
-        for record in archive.infolist():
+        for record in archive.infolist():  # of an earlier version, or written by torch alone: the sums of its records
             with archive.open(record) as content:
                 while content.read(BLOCK):  # raises at the end of a record whose sum differs
                     pass

@@ -21,13 +21,14 @@ SUFFIX = ".safetensors"
 HEADER = "dreamer"
 SHA256 = "sha256"  # key of the header; over everything else that is read
 KINDS = {"config": dict, "digest": str, "env_steps": int, "updates": int}
-SPACES = "spaces"  # key of the header; files from before 30 November 2026 have none
 """What else the header holds. `digest` names the experiment (config/digest.py) and says nothing of the weights."""
+SPACES = "spaces"  # key of the header; files from before 30 November 2026 have none
+MOST_KEYS = 1000  # observations of an agent
 DTYPES = (torch.float32, torch.int64)  # of the weights and counters of an agent
 
 
 def write_policy(state: dict[str, Any], path: Path) -> None:
-    """The weights of a checkpoint (`checkpoint.read_checkpoint`), with its config and counters, and nothing else."""
+    """The weights of a checkpoint as `read_checkpoint` gives it, with its config and counters, and nothing else."""
     check_header(state["dreamer"], path)
     header = {key: state["dreamer"][key] for key in (*KINDS, SPACES) if key in state["dreamer"]}
     run_dir = Path(str(header["config"].get("run_dir"))).resolve().name
@@ -89,8 +90,10 @@ def spaces_of(header: dict[str, Any], path: Path) -> tuple[dict[str, Space], Spa
     """The observation and action spaces of an agent; ValueError where they are of another form than a run gives it."""
     spaces = header[SPACES]
     try:
+        if len(spaces["obs"]) > MOST_KEYS:
+            raise ValueError(f"more than {MOST_KEYS} observations")
         return {key: Space.from_dict(space) for key, space in spaces["obs"].items()}, Space.from_dict(spaces["action"])
-    except (LookupError, TypeError, AttributeError, AssertionError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"checkpoint={path} is damaged: its {SPACES} are none of an agent.") from error
 
 
@@ -109,7 +112,7 @@ def check_weights(weights: dict[str, Tensor], path: Path) -> None:
 
 
 def sha256_of(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
-    """Over the header without this sum, as canonical JSON, and the name, type, shape and bytes of every tensor."""
+    """The sum is over the header without it, as canonical JSON, and the name, type, shape and bytes of each tensor."""
     names = sorted(weights)
     kinds = [[name, str(weights[name].dtype), list(weights[name].shape)] for name in names]
     rest = {key: value for key, value in header.items() if key != SHA256}
@@ -140,7 +143,7 @@ def check_kinds(state: Any, kinds: dict[str, Any], path: Path, name: str = "") -
 
 
 def not_finite(state: dict[str, Any]) -> str | None:
-    """Of weights and optimizer, the first tensor that holds an infinite value or none at all."""
+    """Of weights and optimizer, the name of the first tensor that holds inf or nan."""
     parts = {key: state[key] for key in ("state_dict", "optimizer_states") if key in state}
     named = {name: tensor for name, tensor in tensors_of(parts) if tensor.is_floating_point() and tensor.numel()}
     if not named:

@@ -42,7 +42,7 @@ class DreamerModule(L.LightningModule):
     def differentiate(self, batch: Batch) -> dict[str, Any]:
         """All losses of an update, and the gradient of their weighted sum in every parameter.
 
-        On a GPU it is recorded and repeated (training/cuda_graph.py): no number may come from Python that changes
+        On a GPU it is recorded and repeated (training/speed/cuda_graph.py): no number may come from Python that changes
         between updates.
         """
         agent, config = self.agent, self.agent.config

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -92,11 +95,13 @@ class RSSM(nn.Module):
         z is drawn with `noise`, uniform in [0, 1), or without it by torch's global generator.
         """
         latent, latents, logits = start, [], []
-        for t in range(embed.shape[1]):
-            draw = None if noise is None else noise[:, t]
-            latent, logit = self.observe_step(latent, embed[:, t], prev_action[:, t], is_first[:, t], draw)
-            latents.append(latent)
-            logits.append(logit)
+        draws = [None] * embed.shape[1] if noise is None else noise.unbind(1)
+        with loop_precision(embed.device):
+            embed = embed.float()
+            for t, draw in enumerate(draws):
+                latent, logit = self.observe_step(latent, embed[:, t], prev_action[:, t], is_first[:, t], draw)
+                latents.append(latent)
+                logits.append(logit)
         deter, stoch = zip(*latents, strict=True)
         return Latent(torch.stack(deter, 1), torch.stack(stoch, 1)), torch.stack(logits, 1)
 
@@ -119,3 +124,9 @@ class RSSM(nn.Module):
         """One step without an observation, z drawn from the prior."""
         deter = self.recur(latent, action)
         return Latent(deter, straight_through(self.prior(deter), self.unimix))
+
+
+def loop_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """A CPU multiplies the few rows of a step faster in float32 than it turns their weights into bfloat16."""
+    is_slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return torch.autocast("cpu", enabled=False) if is_slow else nullcontext()

@@ -148,7 +148,7 @@ def test_an_advantage_with_a_gradient_replaces_the_score_in_the_actor_loss_alone
     feat, actions = torch.randn(3, 5, 39), torch.randn(3, 5, 2)
     rollout = Rollout(feat, actions, torch.randn(3, 5), torch.rand(3, 5))
     advantage = torch.randn(3, 4, requires_grad=True)
-    with_score, live = parts.losses(rollout, None), parts.losses(rollout, advantage)
+    with_score, live = parts.loss_of_constants(rollout, None), parts.loss_of_constants(rollout, advantage)
     torch.testing.assert_close(live.losses["critic"], with_score.losses["critic"])
     assert torch.equal(live.ret, with_score.ret)
     (grad,) = torch.autograd.grad(live.losses["actor"].sum(), advantage)

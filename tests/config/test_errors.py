@@ -165,6 +165,7 @@ def test_saved_config_of_another_version_is_refused_by_its_key(composed):
     ("words", "expected"),
     [
         (["env=walker_wlk"], "error: unknown env 'walker_wlk'; nearest: walker_walk"),
+        (["preset=latop"], "error: unknown preset 'latop'; did you mean laptop?"),
         (["modle.optim.lr=1e-4"], "error: unknown key 'modle.optim.lr'; nearest: model.optim.lr"),
         (["+trainer.max_step=1"], "error: unknown key 'trainer.max_step'; nearest: trainer.max_steps"),
         (["trainer.max_steps=lots"], "error: trainer.max_steps=lots must be a number"),

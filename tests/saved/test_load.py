@@ -89,6 +89,29 @@ def test_what_does_not_fit_is_named():
         agent.session(3).act(obs, [True] * 3)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("image", np.full((1, 8, 8, 3), 0.5), r"obs\['image'\] is float64; this agent sees uint8"),
+        ("dials", np.full((1, 2), 2**40), r"obs\['dials'\] holds a choice that is none of \(4, 2\)"),
+        ("pose", np.full((1, 2, 3), np.nan), r"obs\['pose'\] holds values that are not finite"),
+    ],
+)
+def test_nothing_is_cast_in_silence(key, value, told):
+    agent = build_agent()
+    with pytest.raises(ValueError, match=told):
+        agent.session().act({**random_obs(agent, 1), key: value}, [True])
+
+
+def test_a_caller_may_change_the_action_it_got():
+    agent = build_agent()
+    one, other, obs = agent.session(seed=3), agent.session(seed=3), random_obs(agent, 1)
+    first = one.act(obs, [True])
+    first *= 0
+    other.act(obs, [True])
+    np.testing.assert_array_equal(one.act(obs, [False]), other.act(obs, [False]))
+
+
 def test_spaces_are_saved_beside_the_weights_and_others_are_refused(tmp_path):
     state = read_policy(SHIPPED)
     obs_space, action_space = spaces_of(state["dreamer"], SHIPPED)

@@ -144,7 +144,7 @@ class DMC:
         if backend.probe_renderers().backend is None:
             return None
         if size not in self._renderers:
-            from dreamer.envs.drawing.renderer import make_renderer  # after the choice of MUJOCO_GL, and where it draws
+            from dreamer.envs.drawing.renderer import make_renderer  # after MUJOCO_GL is chosen
 
             self._renderers[size] = make_renderer(self._env.physics, size, self._camera, self._render)
         return self._renderers[size].render()

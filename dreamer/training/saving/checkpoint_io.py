@@ -36,7 +36,7 @@ class CheckpointFile(CheckpointIO):
             raise
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        """`read_checkpoint` has checked it by now."""
+        """`read_checkpoint` has checked it by now; layers of older runs get their present names."""
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {**state, "state_dict": under_present_names(state["state_dict"])}
 

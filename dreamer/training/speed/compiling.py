@@ -79,7 +79,7 @@ def compile_parts(module: DreamerModule) -> None:
     for owner, name in (
         (world_model.encoder, "forward"),
         (world_model, "loss"),
-        (actor_critic, "losses"),
+        (actor_critic, "loss_of_constants"),
         (actor_critic, "replay_loss"),
     ):
         setattr(owner, name, WithGradient(getattr(owner, name)))
@@ -128,6 +128,6 @@ class InPieces:
             )
             latents.append(latent)
             logits.append(logit)
-            start = Latent(latent.deter[:, -1], latent.stoch[:, -1])
+            start = Latent(latent.deter[:, -1].contiguous(), latent.stoch[:, -1].contiguous())  # strides count too
         deter, stoch = zip(*latents, strict=True)
         return Latent(torch.cat(deter, 1), torch.cat(stoch, 1)), torch.cat(logits, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import zipfile
 from copy import deepcopy
 from typing import Any
 
@@ -46,6 +47,20 @@ def test_a_file_without_a_sum_over_all_of_it_is_known_by_those_of_its_records(fi
     (tmp_path / "older.ckpt").write_bytes(data)
     with pytest.raises(ValueError, match="cannot be read"):
         read_checkpoint(tmp_path / "older.ckpt")
+
+
+def test_a_small_file_cannot_become_a_large_one(finished, tmp_path):
+    state, file = read_checkpoint(finished / "checkpoints" / "last.ckpt"), tmp_path / "small.ckpt"
+    name = next(iter(state["state_dict"]))
+    torch.save(replaced(deepcopy(state), torch.zeros(1).expand(10**9), "state_dict", name), file)
+    with pytest.raises(ValueError, match="its tensors are larger than the file"):
+        read_checkpoint(file)
+    torch.save(state, tmp_path / "whole.ckpt")
+    with zipfile.ZipFile(tmp_path / "whole.ckpt") as whole, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for record in whole.infolist():
+            packed.writestr(record.filename, whole.read(record))
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_checkpoint(file)
 
 
 def test_checkpoints_need_no_room_in_the_temporary_folder(tiny, tmp_path, monkeypatch):

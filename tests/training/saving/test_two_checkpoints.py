@@ -10,7 +10,7 @@ import pytest
 import torch
 from short_runs import COUNTER, NO_EVALUATION, differing, train
 
-from dreamer.saved.agents import locate
+from dreamer.saved.agents import find
 from dreamer.saved.checkpoint_file import read_checkpoint
 from dreamer.training.run import prepare
 from dreamer.training.saving import checkpoint
@@ -94,14 +94,14 @@ def test_a_run_that_lost_its_checkpoints_is_refused_and_keeps_the_rest(tiny, cop
 
 
 def test_scripts_take_the_older_one_too(copied, capsys):
-    assert locate(str(copied)) == copied / "checkpoints" / "last.ckpt"
+    assert find(str(copied))[0] == copied / "checkpoints" / "last.ckpt"
     assert capsys.readouterr().out == ""
     damage(copied / "checkpoints" / "last.ckpt")
-    assert locate(str(copied)) == copied / "checkpoints" / "previous.ckpt"
+    assert find(str(copied))[0] == copied / "checkpoints" / "previous.ckpt"
     assert "last.ckpt cannot be read" in capsys.readouterr().out
     damage(copied / "checkpoints" / "previous.ckpt")
     with pytest.raises(ValueError, match=r"last\.ckpt cannot be read.*previous\.ckpt cannot be read"):
-        locate(str(copied))
+        find(str(copied))[0]
 
 
 class Killed(BaseException):
