@@ -78,16 +78,6 @@ def test_convolution_of_a_doubled_image_equals_doubling_first(kernel: int, size:
     assert_equal_with_gradients(conv, image, conv(image), expected)
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
-@pytest.mark.parametrize("channels", [1, 3, 4, 6])  # the last is not folded
-def test_folded_convolution_and_pool_equal_the_plain_ones(kernel: int, channels: int) -> None:
-    conv = PoolConv(channels, 5, kernel)
-    nn.init.normal_(conv.bias)
-    image = torch.randn(2, 6, 10, channels, requires_grad=True)
-    plain = F.conv2d(image.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=kernel // 2)
-    assert_equal_with_gradients(conv, image, conv(image), F.max_pool2d(plain, 2).permute(0, 2, 3, 1))
-
-
 def test_convolutions_of_96_pixels() -> None:
     image = torch.randn(1, 96, 96, 1)
     assert Conv(1, 2, 5)(image).shape == (1, 96, 96, 2)

@@ -42,6 +42,7 @@ def numbers(value: Any, path: str = "") -> list[tuple[str, float]]:
     return [(path, value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
+@pytest.mark.slow
 def test_all_parts_have_the_promised_keys_and_positive_numbers(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = tiny("env=dummy_counter", "env.obs=both")
@@ -74,6 +75,7 @@ def test_all_parts_have_the_promised_keys_and_positive_numbers(tiny, tmp_path, m
     assert not list(tmp_path.iterdir()), "runs and replay leave nothing behind"
 
 
+@pytest.mark.slow
 def test_what_picks_one_part_for_the_table_and_the_json(benchmark_py, tmp_path):
     result = benchmark_py(*TINY, "what=policy", "json=out.json")
     assert result.returncode == 0, result.stderr
@@ -92,6 +94,7 @@ def test_phases_add_up_to_the_update(tiny):
     assert entry["cpu_seconds"] > 0 and entry["parameters"] > 1000
 
 
+@pytest.mark.slow
 def test_operations_of_a_whole_batch_follow_from_those_of_one_and_two_sequences(tiny):
     config = tiny("env=dummy_counter", "env.obs=both")
     assert config.batch_size > 2 and count_gflop(config) == pytest.approx(counted_flop(config) / 1e9)

@@ -41,6 +41,7 @@ def evaluate_py(trained):
     return evaluate_py
 
 
+@pytest.mark.slow
 def test_directory_and_file_give_the_same_result_and_the_promised_keys(trained, evaluate_py):
     path, config = trained
     file = "run/checkpoints/last.ckpt"
@@ -89,6 +90,7 @@ def test_export_refuses_in_one_line(evaluate_py, words, expected):
     assert result.returncode == 2 and result.stderr.startswith(f"error: {expected}"), result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -49,6 +49,7 @@ def drawn(replay: Replay) -> set[tuple[int, int]]:
     return {(stream, t - 1 + i) for stream, t in row_ids.tolist() for i in range(replay.length)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["ram", "disk"])
 def test_flipped_bit_in_any_file_is_never_read_as_truth(
     tmp_path: Path, storage: str, capsys: pytest.CaptureFixture[str]

@@ -44,6 +44,7 @@ def test_pictures_and_actions() -> None:
     assert frame is not None and frame.shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_the_seed_alone_determines_an_episode_in_another_process_too() -> None:
     """By itself the package draws creatures from a set, in the order of their addresses."""
     code = "junk = [object() for _ in range(54321)]\nfrom test_crafter import look\nprint(look(3, 600))"
