@@ -72,8 +72,9 @@ def main(cfg: DictConfig) -> None:
     env.close()
     for index, (ret, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         print(f"episode {index}: return {ret:.1f}, {length} policy steps")
+    plural = "" if options.episodes == 1 else "s"
     spread = f"{result.mean:.1f} +- {result.std:.1f}"
-    print(f"{config.env.name}: {spread} over {options.episodes} episodes, seed {options.seed}")
+    print(f"{config.env.name}: {spread} over {options.episodes} episode{plural}, seed {options.seed}")
     if options.json:
         report = {
             "returns": result.returns,

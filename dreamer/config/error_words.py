@@ -18,7 +18,7 @@ from dreamer.config.bounds import leaves, nearest
 GROUPS_WITHOUT_KEYS = ("preset", "experiment", "debug")
 NAMELESS_OPTION = "Config group override "
 TOO_MANY_DIGITS = "Exceeds the limit"
-NAMELESS = (NAMELESS_OPTION, TOO_MANY_DIGITS)
+NAMELESS = (NAMELESS_OPTION, TOO_MANY_DIGITS, "Only one of --run")
 """How the plain ValueErrors begin that Hydra raises of a word without naming it."""
 KINDS = {
     "int": "a whole number, such as 16",

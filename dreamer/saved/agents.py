@@ -17,6 +17,7 @@ from dreamer.types import Space
 
 CHECKPOINT_FILE = "checkpoints/last.ckpt"
 PREVIOUS_FILE = "checkpoints/previous.ckpt"
+POLICY_FILE = "policy.safetensors"  # as scripts/export.py calls it
 
 
 def load(path: str | Path) -> Agent:
@@ -71,6 +72,8 @@ def find(checkpoint: str) -> tuple[Path, dict[str, Any]]:
     if not path.is_dir():
         return path, read_checkpoint(path)
     found = find_checkpoint(path, f"checkpoint={checkpoint}")
+    if found is None and (path / POLICY_FILE).is_file():
+        return path / POLICY_FILE, read_checkpoint(path / POLICY_FILE)
     if found is None:
         raise ValueError(f"checkpoint={checkpoint} holds no {CHECKPOINT_FILE}: no run directory, or none saved yet.")
     return found

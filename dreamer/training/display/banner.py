@@ -30,7 +30,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     overlap = (
         "true: environments step in a thread beside the updates"
         if trainer.overlap
-        else "false: in turn (true pays with more than two cores, or a GPU)"
+        else "false: environments and updates take turns (true pays with more than two cores, or a GPU)"
     )
     never = "" if policy_steps > trainer.collect_steps else ", so this run makes none (trainer.collect_steps)"
     where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
@@ -43,7 +43,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
             f"overlap      {overlap}",
             f"max_steps    {trainer.max_steps:,} environment steps (simulator control steps) = "
             f"{policy_steps:,.0f} policy steps x action repeat {repeat}",
-            f"train_ratio  {ratio} replayed steps per policy step = one update of {config.batch_size} "
+            f"train_ratio  {ratio} replayed rows per policy step = one update of {config.batch_size} "
             f"x {config.batch_length} every {period} policy steps; about {config.num_updates:,.0f} updates in all",
             f"collect      {trainer.collect_steps:,} policy steps with random actions before the first update{never}",
             f"replay       {config.replay.capacity:,} policy steps = {gigabytes(replay_bytes)} when full, {where}",
