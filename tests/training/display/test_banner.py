@@ -23,14 +23,14 @@ def test_start_line_counts_updates_as_the_schedule_does(tiny):
     config.trainer.early_ratio, config.trainer.early_steps = 8.0, 1080
     text = describe_run(config, agent, 1, False, 3 * 10**9, "disk")
     assert (
-        "8 (trainer.early_ratio; null: no limit) until policy step 1,080, then 32 replayed rows per policy step"
-        in text
+        "8 (trainer.early_ratio; null: no limit) until policy step 1,080, then 32 replayed rows per policy step" in text
     )
     assert "every 8, then 2 policy steps; about 625 updates in all" in text
     config.trainer.early_steps = 2080  # as long as the run
     text = describe_run(config, agent, 1, False, 3 * 10**9, "disk")
+    assert "8 (trainer.early_ratio; null: no limit) replayed rows" in text and "every 8 policy steps; about 250" in text
     assert (
-        "8 (trainer.early_ratio; null: no limit) replayed rows" in text and "every 8 policy steps; about 250" in text
+        "cpu, float32, 1 CPU threads, not compiled" in text
+        and "overlap      false: environments and updates take turns" in text
     )
-    assert "cpu, float32, 1 CPU threads, not compiled" in text and "overlap      false: environments and updates take turns" in text
     assert "observation  height 1, dials one of 4 x 2; action: one of 6" in text
