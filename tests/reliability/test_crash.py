@@ -13,6 +13,7 @@ def check(results: list[dict], least: int) -> None:
     assert sum(result["tried"] for result in results) >= least, results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["ram_one_full", "disk_two_full"])
 def test_run_cut_off_at_a_few_of_its_writes_and_restarted_equals_a_whole_one(cut_off, config):
     check(cut_off(f"configs={config}", "modes=kill,half,full,again", "tries=3", "thin=1"), least=12)

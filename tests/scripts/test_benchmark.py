@@ -110,6 +110,7 @@ def test_spaces_are_those_of_the_environment(tiny, env, obs):
     assert spaces(config) == (real.obs_space, real.action_space)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

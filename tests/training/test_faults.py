@@ -63,6 +63,7 @@ def test_a_fault_is_named_and_the_run_saved_as_of_before_it(tiny, tmp_path, run_
     assert all(value.isfinite().all() for value in saved["state_dict"].values())
 
 
+@pytest.mark.slow
 def test_a_mended_environment_goes_on_as_if_nothing_had_been(tiny, tmp_path, run_directory):
     with pytest.raises(RunStopped, match="reward is nan"):
         train(tiny, tmp_path / "broken", 400, "env.num_envs=2", "env.kwargs={episode: 3}")
@@ -83,6 +84,7 @@ def test_a_mended_environment_goes_on_as_if_nothing_had_been(tiny, tmp_path, run
         assert weight.equal(broken.checkpoint["state_dict"][name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("trainer.overlap=true",), ("env.num_envs=2", "env.workers=process")])
 def test_truncate_ends_the_episode_counts_it_and_trains_on(tiny, tmp_path, run_directory, capsys, words):
     fault = ("env.on_fault=truncate", "env.kwargs={fault: nan_reward, episode: 2, every: 2}")
@@ -127,6 +129,7 @@ def start_faulty(start, monkeypatch):
     return start_faulty
 
 
+@pytest.mark.slow
 def test_a_fault_is_one_line_and_status_1(start_faulty):
     process = start_faulty("env.kwargs.fault=nan_reward")
     _, err = process.communicate(timeout=240)
@@ -134,6 +137,7 @@ def test_a_fault_is_one_line_and_status_1(start_faulty):
     assert "Traceback" not in err and err.rstrip().endswith("with run_dir=run")
 
 
+@pytest.mark.slow
 def test_exit_of_an_environment_is_no_success(start_faulty):
     process = start_faulty("env.kwargs.fault=exit")
     _, err = process.communicate(timeout=240)
@@ -141,6 +145,7 @@ def test_exit_of_an_environment_is_no_success(start_faulty):
     assert "dreamer" not in err.split("Traceback")[1].split("SystemExit")[0]  # calls of ours are left out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 @pytest.mark.parametrize("words", [("env.kwargs.fault=hang",), ("env.kwargs.fault=hang_in_c", "trainer.overlap=true")])
 def test_a_hanging_environment_is_named_and_a_signal_saves_the_run(start_faulty, run_directory, tmp_path, words):
@@ -160,6 +165,7 @@ def test_a_hanging_environment_is_named_and_a_signal_saves_the_run(start_faulty,
     assert [(len(env["actions"]), env["simulator"]) for env in environments] == [(6, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGUSR1")
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
 def test_signals_of_schedulers_and_terminals_save_the_run(start_faulty, wait_until, run_directory, tmp_path, number):
@@ -171,6 +177,7 @@ def test_signals_of_schedulers_and_terminals_save_the_run(start_faulty, wait_unt
     assert f"{signal.Signals(number).name}: saving and stopping" in out and "Stopped at environment step" in out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 def test_a_signal_during_a_long_evaluation_saves_at_once_and_the_evaluation_is_made_up_for(
     start_faulty, wait_until, run_directory, tmp_path
@@ -187,6 +194,7 @@ def test_a_signal_during_a_long_evaluation_saves_at_once_and_the_evaluation_is_m
     assert next(state["due"] for name, state in callbacks.items() if "Evaluate" in name) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 def test_a_second_signal_ends_at_once_and_says_what_is_lost(start_faulty, run_directory, tmp_path):
     process = start_faulty("env.kwargs.fault=hang", "env.step_timeout=1.5")
@@ -201,6 +209,7 @@ def test_a_second_signal_ends_at_once_and_says_what_is_lost(start_faulty, run_di
     assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(missing_compiler()) or sys.platform == "win32", reason="no C++ compiler, or no SIGTERM")
 def test_a_signal_while_torch_compiles_ends_the_run_at_once(start_faulty, wait_until, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # what was compiled before would be found
@@ -213,6 +222,7 @@ def test_a_signal_while_torch_compiles_ends_the_run_at_once(start_faulty, wait_u
     assert "Stopped while compiling" in out and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_signal_that_the_run_was_started_to_ignore_stays_ignored(start_faulty, wait_until, run_directory, tmp_path):
     assert signal.SIGINT in stopping.SIGNALS
     if not hasattr(signal, "SIGHUP"):

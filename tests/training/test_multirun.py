@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 import yaml
 
 DUMMY = ("-m", "env=dummy_counter", "trainer.max_steps=480", "trainer.video_every=0", "run_dir=sweep")
 
 
+@pytest.mark.slow
 def test_two_jobs_train_in_directories_of_their_own(finish, tmp_path, run_directory):
     status, _, err = finish(*DUMMY, "seed=0,1")
     assert status == 0, err
@@ -19,6 +22,7 @@ def test_two_jobs_train_in_directories_of_their_own(finish, tmp_path, run_direct
     assert any(not value.equal(other[name]) for name, value in one.items())
 
 
+@pytest.mark.slow
 def test_failing_job_leaves_its_error_and_the_other_one_trains(finish, tmp_path, run_directory):
     status, _, err = finish(*DUMMY, "replay.capacity=10,2000")
     assert status == 2 and "Traceback" not in err

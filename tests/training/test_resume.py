@@ -30,18 +30,49 @@ CARTPOLE = (
         # Episodes of Counter take 80 environment steps, those of cartpole 1000: all but one stop lie inside an episode,
         # the first one before the first update.
         pytest.param((*COUNTER, "trainer.eval_every=300"), (280, 632, 800, 1200), id="counter"),
-        pytest.param((*COUNTER, "replay.storage=disk", "replay.capacity=150"), (600, 1200), id="counter_on_disk"),
-        pytest.param((*COUNTER, STANDARDIZED, "env.num_envs=3"), (700, 1100), id="three_counters"),
-        pytest.param((*COUNTER, STANDARDIZED, "trainer.overlap=true"), (632, 900), id="counter_beside_updates"),
-        pytest.param((*CARTPOLE, "trainer.overlap=true"), (1500, 2600), id="cartpole_beside_updates"),
-        pytest.param(("env=dummy_recall", "trainer.video_every=0"), (500, 900), id="recall"),
-        pytest.param(CARTPOLE, (1500, 2600), id="cartpole"),
+        pytest.param(
+            (*COUNTER, "replay.storage=disk", "replay.capacity=150"),
+            (600, 1200),
+            id="counter_on_disk",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            (*COUNTER, STANDARDIZED, "env.num_envs=3"), (700, 1100), id="three_counters", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            (*COUNTER, STANDARDIZED, "trainer.overlap=true"),
+            (632, 900),
+            id="counter_beside_updates",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            (*CARTPOLE, "trainer.overlap=true"), (1500, 2600), id="cartpole_beside_updates", marks=pytest.mark.slow
+        ),
+        pytest.param(("env=dummy_recall", "trainer.video_every=0"), (500, 900), id="recall", marks=pytest.mark.slow),
+        pytest.param(CARTPOLE, (1500, 2600), id="cartpole", marks=pytest.mark.slow),
         # Other people's environments; the first stop of each lies inside an episode.
-        pytest.param((*CLASS, "env.class=robots.Arm"), (500, 900), id="cameras_and_vectors_of_gymnasium"),
-        pytest.param((*CLASS, "env.class=robots.Walker"), (500, 900), id="dm_env"),
-        pytest.param(("env=gymnasium", "env.id=CartPole-v1", "trainer.video_every=0"), (500, 900), id="registered"),
-        pytest.param(("env=atari", "env.kwargs.length=300", "trainer.video_every=0"), (500, 900), id="atari"),
-        pytest.param(("env=crafter", "env.kwargs.length=70", "trainer.video_every=0"), (500, 900), id="crafter"),
+        pytest.param(
+            (*CLASS, "env.class=robots.Arm"), (500, 900), id="cameras_and_vectors_of_gymnasium", marks=pytest.mark.slow
+        ),
+        pytest.param((*CLASS, "env.class=robots.Walker"), (500, 900), id="dm_env", marks=pytest.mark.slow),
+        pytest.param(
+            ("env=gymnasium", "env.id=CartPole-v1", "trainer.video_every=0"),
+            (500, 900),
+            id="registered",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("env=atari", "env.kwargs.length=300", "trainer.video_every=0"),
+            (500, 900),
+            id="atari",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("env=crafter", "env.kwargs.length=70", "trainer.video_every=0"),
+            (500, 900),
+            id="crafter",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, tmp_path, run_directory, words, stops):
@@ -125,11 +156,13 @@ def test_pictures_in_a_thread_are_refused_on_macos(tiny):
     check_overlap(tiny(*words, "env.workers=process"), "darwin")
 
 
+@pytest.mark.slow
 def test_resume_never_refuses_to_go_on(tiny, finished):
     with pytest.raises(ValueError, match=r"run_dir=.*run holds a run already and resume=never"):
         prepare(tiny(f"run_dir={finished}", *COUNTER, "resume=never"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "shown"),
     [
@@ -146,12 +179,14 @@ def test_other_settings_are_refused_by_their_key(tiny, finished, word, shown):
     assert shown in str(caught.value) and str(finished) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_says_where_it_goes_on_in_one_line(tiny, finished, capsys):
     prepare(tiny(f"run_dir={finished}", *COUNTER, "trainer.max_steps=1e4"))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resume")]
     assert len(lines) == 1 and "at environment step 480, update " in lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
 def test_truncated_checkpoint_is_refused(tiny, finished, tmp_path, kept):
     data = (finished / "checkpoints" / "last.ckpt").read_bytes()
@@ -172,6 +207,7 @@ def test_file_that_is_no_checkpoint_of_ours_is_refused(tmp_path):
         read_checkpoint(tmp_path / "none.ckpt")
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_architecture_is_refused(tiny, finished, tmp_path):
     state = read_checkpoint(finished / "checkpoints" / "last.ckpt")
     key = next(key for key in state["state_dict"] if key.endswith("weight"))
@@ -183,6 +219,7 @@ def test_checkpoint_of_another_architecture_is_refused(tiny, finished, tmp_path)
         prepare(tiny(f"run_dir={tmp_path / 'run'}", *COUNTER))
 
 
+@pytest.mark.slow
 def test_checkpoint_without_its_replay_is_refused(tiny, finished, tmp_path):
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"
     file.parent.mkdir(parents=True)
@@ -203,6 +240,7 @@ ENDLESS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 def test_signals_save_and_end_a_run_that_then_goes_on(start, wait_until, tmp_path, run_directory):
     run, done = run_directory(tmp_path / "run"), 0.0
@@ -221,6 +259,7 @@ def test_signals_save_and_end_a_run_that_then_goes_on(start, wait_until, tmp_pat
     assert steps == [80.0 * (index + 1) for index in range(len(steps))] and steps[-1] <= done
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_from_its_last_checkpoint(start, wait_until, tiny, tmp_path, run_directory):
     run, path = run_directory(tmp_path / "run"), tmp_path / "run"
     process = start(*ENDLESS, "trainer.checkpoint_minutes=0.005")
@@ -237,6 +276,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint(start, wait_until, tiny, tm
     assert [event.step for event in run.events.Scalars("episode/return")] == steps
 
 
+@pytest.mark.slow
 def test_run_killed_before_its_first_checkpoint_starts_anew(start, wait_until, tiny, tmp_path, run_directory, capsys):
     run, path = run_directory(tmp_path / "run"), tmp_path / "run"
     process = start(*ENDLESS)

@@ -13,6 +13,7 @@ from dreamer.training.run import prepare
 WORDS = ("env=dummy_counter", "env.obs=both", "env.num_envs=2", "trainer.eval_every=0", "trainer.video_every=0")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no groups of processes that one signal reaches")
 @pytest.mark.parametrize("overlap", ["false", "true"])
 def test_ctrl_c_reaches_every_process_and_only_the_run_answers(start, wait_until, tmp_path, run_directory, overlap):
@@ -27,6 +28,7 @@ def test_ctrl_c_reaches_every_process_and_only_the_run_answers(start, wait_until
     assert "Traceback" not in err and "leaked" not in err and "Environment" not in out
 
 
+@pytest.mark.slow
 def test_run_goes_on_in_one_process_where_it_stopped_with_several(tiny, tmp_path, run_directory):
     def train(path, max_steps, workers):
         prepare(tiny(f"run_dir={path}", f"trainer.max_steps={max_steps}", *WORDS, f"env.workers={workers}")).fit()
@@ -40,6 +42,7 @@ def test_run_goes_on_in_one_process_where_it_stopped_with_several(tiny, tmp_path
     assert [row["return"] for row in broken.returns] == [row["return"] for row in whole.returns] != []
 
 
+@pytest.mark.slow
 def test_environment_that_cannot_be_built_is_refused_in_a_line(finish):
     status, _, err = finish(*WORDS, "env.workers=process", "env.name=dummy_counting", "run_dir=run")
     assert (status, err.count("\n")) == (2, 1)

@@ -19,9 +19,8 @@ from dreamer.errors import RunStopped
 from dreamer.saved import checkpoint_file
 from dreamer.saved.checkpoint_file import read_checkpoint
 from dreamer.training import callbacks
-from dreamer.training.display import run_log
 from dreamer.training.run import prepare
-from dreamer.training.saving import disk
+from dreamer.training.saving import disk, returns_file
 
 WORDS = ("env=dummy_counter", "env.obs=both", NO_EVALUATION)
 SAFE = "the checkpoint of environment step 480 is whole"
@@ -42,7 +41,7 @@ def half_a_file(state, file) -> None:
         pytest.param(checkpoint_file.torch, "save", half_a_file, "checkpoints/last.part", id="checkpoint"),
         pytest.param(disk.os, "fsync", full, "config.yaml", id="config"),
         pytest.param(ReplayDataset, "state_dict", full, "replay", id="replay"),
-        pytest.param(run_log, "format_row", full, "returns.csv", id="returns"),
+        pytest.param(returns_file, "format_row", full, "returns.csv", id="returns"),
         pytest.param(callbacks, "write_gif", full, "videos/open_loop_image", id="video"),
         pytest.param(TensorBoardLogger, "log_metrics", full, "the log of logger=tensorboard", id="log"),
     ],
@@ -95,6 +94,7 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full_ends_the_run_in_a_line(start, finish, wait_until, small_disk):
     path = small_disk / "run"
     words = (

@@ -17,6 +17,7 @@ ENDLESS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_second_process_leaves_and_one_that_was_killed_is_succeeded(start, finish, wait_until, tmp_path):
     process, path = start(*ENDLESS), tmp_path / "run"
     wait_until(process, lambda: (path / "checkpoints" / "last.ckpt").exists())
@@ -30,6 +31,7 @@ def test_a_second_process_leaves_and_one_that_was_killed_is_succeeded(start, fin
     assert status == 0 and "resume  " in out, err
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_start_at_once_one_trains(start, wait_until, tmp_path):
     both = [start(*ENDLESS), start(*ENDLESS)]
     while all(process.poll() is None for process in both):

@@ -11,6 +11,7 @@ from dreamer.training.speed import compiling
 from dreamer.training.speed.compiling import choose_compile, missing_compiler
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(missing_compiler()), reason="no C++ compiler")
 def test_compiled_update_and_policy_step_compute_what_the_plain_ones_do():
     root = Path(__file__).parents[3]
