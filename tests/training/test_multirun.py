@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 import yaml
 
 DUMMY = ("-m", "env=dummy_counter", "trainer.max_steps=480", "trainer.video_every=0", "run_dir=sweep")
