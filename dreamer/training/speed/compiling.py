@@ -121,11 +121,10 @@ class InPieces:
         if noise is not None or not torch.is_grad_enabled():
             return self.plain(embed, prev_action, is_first, start, noise)
         latents, logits = [], []
+        # Pieces are all alike to torch.compile if the first one's start can have a gradient too.
+        start = Latent(*(part.detach().requires_grad_() for part in start))
         for piece in zip(*(rows.split(ROWS_AT_ONCE, 1) for rows in (embed, prev_action, is_first)), strict=True):
-            # Pieces are all alike to torch.compile if the first one's start can have a gradient too.
-            latent, logit = self.compiled(
-                *piece, Latent(*(part.detach().requires_grad_() if not latents else part for part in start))
-            )
+            latent, logit = self.compiled(*piece, start)
             latents.append(latent)
             logits.append(logit)
             start = Latent(latent.deter[:, -1].contiguous(), latent.stoch[:, -1].contiguous())  # strides count too
