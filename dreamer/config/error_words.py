@@ -35,6 +35,13 @@ KINDS = {
 }
 
 
+def check_keys(words: list[str]) -> None:
+    """Refuses an argument such as `=3`: Hydra takes its empty key for a group, for the whole config or for nothing."""
+    for word in words:
+        if word.lstrip("+~").startswith("="):
+            raise OverrideParseException(override=word, message="no key")
+
+
 def describe(error: Exception, schema: type) -> str:
     """One or two lines for an error that Hydra, OmegaConf or YAML raised while composing a config of type `schema`."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
@@ -85,7 +92,7 @@ def _typed(is_meant: Callable[[str, type], bool], schema: type, otherwise: str) 
 
 
 def _names_no_option(word: str, schema: type) -> bool:
-    """Whether a word is a `group=3`, a `group=true` or a `=3`."""
+    """Whether a word is a `group=3` or a `group=true`."""
     groups = [item.name for item in fields(schema) if item.default_factory is not MISSING]
     try:
         override = OverridesParser.create().parse_override(word)
@@ -93,11 +100,7 @@ def _names_no_option(word: str, schema: type) -> bool:
     except (HydraException, ValueError):  # a flag, or another word that cannot be read
         return False
     group = override.key_or_group
-    return not is_text and (group in (*groups, *GROUPS_WITHOUT_KEYS, "") or group.partition("/")[0] == "hydra")
-
-
-def _has_no_key(word: str, schema: type) -> bool:
-    return word.lstrip("+~").startswith("=")
+    return not is_text and (group in (*groups, *GROUPS_WITHOUT_KEYS) or group.partition("/")[0] == "hydra")
 
 
 def _has_too_many_digits(word: str, schema: type) -> bool:
@@ -137,6 +140,5 @@ def _value(error: ValidationError) -> str:
 UNNAMED = (
     (NAMELESS_OPTION, _names_no_option, "group=option", "must name an option of that group; --help lists them."),
     (TOO_MANY_DIGITS, _has_too_many_digits, "a number", "has more digits than Python reads; write it as 1e6."),
-    ("Could not override ''", _has_no_key, "a word", "has no key: write key=value."),
 )
 """Errors that do not name their word: how each begins, how to know the word, what else to call it, and the fault."""
