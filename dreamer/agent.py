@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dreamer.behavior.actor_critic import ActorCritic
 from dreamer.config.schema import LOSS_NAMES, ModelConfig
-from dreamer.types import Latent, LatentArrays, Space
+from dreamer.types import LatentArrays, Space
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
 
@@ -95,11 +95,11 @@ class Agent(nn.Module):
 
     def draw_noise(
         self, num_envs: int, generator: torch.Generator | None
-    ) -> tuple[Float[Tensor, "N 1 S"], Float[Tensor, "N n"]]:
+    ) -> tuple[Float[Tensor, "N S"], Float[Tensor, "N n"]]:
         """The random numbers of one policy step, for z and for the action."""
         draw = torch.rand if self.action_space.is_discrete else torch.randn
         return (
-            torch.rand(num_envs, 1, self.world_model.rssm.stoch, device=self.device, generator=generator),
+            torch.rand(num_envs, self.world_model.rssm.stoch, device=self.device, generator=generator),
             draw(num_envs, *self.action_space.shape, device=self.device, generator=generator),
         )
 
@@ -110,14 +110,13 @@ class Agent(nn.Module):
         stoch: Int[Tensor, "N S"],
         prev_action: Shaped[Tensor, "N 1 n"],
         is_first: Bool[Tensor, "N 1"],
-        noise: tuple[Float[Tensor, "N 1 S"], Float[Tensor, "N n"] | None],
+        noise: tuple[Float[Tensor, "N S"], Float[Tensor, "N n"] | None],
     ) -> tuple[Shaped[Tensor, "N n"], Float[Tensor, "N D"], Int[Tensor, "N S"]]:
         """`act` in tensors: the action, sampled or without noise the most likely one, h and class indices of z."""
         start, last = self.world_model.context(deter, stoch), action_vector(prev_action, self.action_space)
         with self.autocast():
-            embed = self.world_model.embed(obs)
-            latents, _ = self.world_model.rssm.observe(embed, last, is_first, start, noise[0])
-            latent = Latent(latents.deter[:, 0], latents.stoch[:, 0])
+            embed = self.world_model.embed(obs)[:, 0]
+            latent, _ = self.world_model.rssm.observe_step(start, embed, last[:, 0], is_first[:, 0], noise[0])
             policy = self.actor_critic.actor(feature(latent))
             action = policy.mode() if noise[1] is None else policy.sample(noise[1])
         return action, latent.deter.float(), latent.stoch.argmax(-1).to(torch.int16)

@@ -48,6 +48,16 @@ def one_of(default: str, *words: str) -> Any:
     return field(default=default, metadata={"words": (default, *words)})
 
 
+ALSO_SAID = {
+    "gpu": "cuda",
+    "metal": "mps",
+    "bf16": "bfloat16",
+    "fp32": "float32",
+    "pixels": "vision",
+    "state": "proprio",
+}
+"""What people say for a word of some key."""
+
 KEYWORDS = {"import_": "import", "class_": "class"}
 """Field -> what the user types, where Python keeps that word for itself."""
 
@@ -72,7 +82,8 @@ def check_bounds(config: Any) -> None:
     for key, item, value in leaves(config):
         if "words" in item.metadata and value not in item.metadata["words"]:
             *others, last = item.metadata["words"]
-            near = nearest(value, item.metadata["words"], limit=1)
+            meant = ALSO_SAID.get(value)
+            near = [meant] if meant in item.metadata["words"] else nearest(value, item.metadata["words"], limit=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ValueError(f"{key}={value} must be {', '.join(others)} or {last}.{hint}")
         if "bounds" not in item.metadata or value is None:

@@ -14,15 +14,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from dreamer.saved.policy_file import (
-    SUFFIX,
-    check_header,
-    check_kinds,
-    check_weights,
-    not_finite,
-    read_policy,
-    tensors_of,
-)
+from dreamer.saved.checks import check_kinds, check_weights, not_finite, tensors_of
+from dreamer.saved.policy_file import SUFFIX, check_header, read_policy
 
 SUM, SUM_BYTES = b"sha256:", 71
 BLOCK = 2**20

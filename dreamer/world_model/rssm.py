@@ -88,20 +88,13 @@ class RSSM(nn.Module):
         prev_action: Float[Tensor, "B T A"],
         is_first: Bool[Tensor, "B T"],
         start: Latent,
-        noise: Float[Tensor, "B T S"] | None = None,
     ) -> tuple[Latent, Float[Tensor, "B T S K"]]:
-        """Filter a sequence. prev_action[t] led into row t; a row with is_first forgets everything before it.
-
-        z is drawn with `noise`, uniform in [0, 1), or without it by torch's global generator.
-        """
+        """Filter a sequence. prev_action[t] led into row t; a row with is_first forgets everything before it."""
         latent, latents, logits = start, [], []
-        draws = [None] * embed.shape[1] if noise is None else noise.unbind(1)
-        with loop_precision(embed.device):
-            embed = embed.float()
-            for t, draw in enumerate(draws):
-                latent, logit = self.observe_step(latent, embed[:, t], prev_action[:, t], is_first[:, t], draw)
-                latents.append(latent)
-                logits.append(logit)
+        for t in range(embed.shape[1]):
+            latent, logit = self.observe_step(latent, embed[:, t], prev_action[:, t], is_first[:, t])
+            latents.append(latent)
+            logits.append(logit)
         deter, stoch = zip(*latents, strict=True)
         return Latent(torch.stack(deter, 1), torch.stack(stoch, 1)), torch.stack(logits, 1)
 
@@ -113,11 +106,15 @@ class RSSM(nn.Module):
         is_first: Bool[Tensor, " B"],
         noise: Float[Tensor, "B S"] | None = None,
     ) -> tuple[Latent, Float[Tensor, "B S K"]]:
-        """One step with an observation: h_t from the state before, z_t drawn from the posterior."""
+        """One step with an observation: h_t from the state before, z_t drawn from the posterior.
+
+        The draw is made with `noise`, uniform in [0, 1), or without it by torch's global generator.
+        """
         keep = (~is_first).float().unsqueeze(-1)
         latent = Latent(latent.deter * keep, latent.stoch * keep.unsqueeze(-1))
-        deter = self.recur(latent, prev_action * keep)
-        logits = self.posterior(deter, embed)
+        with loop_precision(embed.device):
+            deter = self.recur(latent, prev_action * keep)
+            logits = self.posterior(deter, embed.float())
         return Latent(deter, straight_through(logits, self.unimix, noise)), logits
 
     def imagine_step(self, latent: Latent, action: Float[Tensor, "N A"]) -> Latent:

@@ -50,7 +50,7 @@ OUT_OF_RANGE = {
     "env.import=my_env": "means nothing with env.suite=dmc; it belongs to gymnasium or custom",
     "model.actor.dist=tanhnormal": "normal or tanh_normal. Did you mean tanh_normal?",
     "model.actor.gradient=dynamic": "reinforce or dynamics. Did you mean dynamics?",
-    "trainer.device=gpu": "auto, cpu, cuda or mps",
+    "trainer.device=gpu": "auto, cpu, cuda or mps. Did you mean cuda?",
     "trainer.precision=bf16": "Did you mean bfloat16?",
     "replay.storage=memory": "auto, ram or disk",
     "resume=always": "auto or never",

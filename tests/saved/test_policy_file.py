@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from dreamer.saved.agents import load_agent, load_config
-from dreamer.saved.policy_file import DTYPES, HEADER, SHA256, read_policy, sha256_of, write_policy
+from dreamer.saved.checks import DTYPES
+from dreamer.saved.policy_file import HEADER, SHA256, read_policy, sha256_of, write_policy
 from dreamer.types import Space
 
 RESULTS = Path(__file__).parents[2] / "results"

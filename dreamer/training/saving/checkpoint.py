@@ -18,7 +18,7 @@ from dreamer.config.schema import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.saved.agents import CHECKPOINT_FILE, PREVIOUS_FILE, find_checkpoint
 from dreamer.saved.checkpoint_file import peek
-from dreamer.saved.policy_file import not_finite
+from dreamer.saved.checks import not_finite
 from dreamer.training.display.run_log import DIVERGED
 from dreamer.training.module import build_optimizer
 from dreamer.training.saving.disk import check_room, sync_directory, write_whole

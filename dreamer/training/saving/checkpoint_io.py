@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from dreamer.saved.checkpoint_file import add_sum, under_present_names
-from dreamer.saved.policy_file import tensors_of
+from dreamer.saved.checks import tensors_of
 from dreamer.training.saving.disk import check_room, writing
 
 ROOM = 1.02  # bytes on disk for a byte of tensors, more or less: the names and places of many small ones

@@ -115,11 +115,9 @@ class InPieces:
     def __init__(self, observe: Callable[..., Any]) -> None:
         self.plain, self.compiled = observe, compiled(observe)
 
-    def __call__(
-        self, embed: Tensor, prev_action: Tensor, is_first: Tensor, start: Latent, noise: Tensor | None = None
-    ) -> tuple[Latent, Tensor]:
-        if noise is not None or not torch.is_grad_enabled():
-            return self.plain(embed, prev_action, is_first, start, noise)
+    def __call__(self, embed: Tensor, prev_action: Tensor, is_first: Tensor, start: Latent) -> tuple[Latent, Tensor]:
+        if not torch.is_grad_enabled():
+            return self.plain(embed, prev_action, is_first, start)
         latents, logits = [], []
         # Pieces are all alike to torch.compile if the first one's start can have a gradient too.
         start = Latent(*(part.detach().requires_grad_() for part in start))

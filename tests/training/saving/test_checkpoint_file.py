@@ -13,7 +13,7 @@ import torch
 from short_runs import COUNTER, NO_EVALUATION, differing, train
 
 from dreamer.saved.checkpoint_file import SUM, SUM_BYTES, read_checkpoint
-from dreamer.saved.policy_file import not_finite
+from dreamer.saved.checks import not_finite
 
 FLIPS = 60
 TAIL = 20_000  # bytes at the end that say where in the file each record lies
