@@ -23,7 +23,7 @@ from yaml import MarkedYAMLError
 
 from dreamer.config.bounds import check_bounds, suggestion
 from dreamer.config.compose import as_fields, parse
-from dreamer.config.error_words import NAMELESS, check_keys, describe, printable
+from dreamer.config.error_words import NAMELESS, check_words, describe, printable
 from dreamer.config.schema import Config
 from dreamer.errors import RunStopped
 
@@ -46,7 +46,7 @@ def run(main: Callable[[], Any], schema: type = Config) -> None:
             sys.argv.insert(1, flag)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a report of its own and exits
     try:
-        check_keys(sys.argv[1:])
+        check_words(sys.argv[1:], schema)
         main()
     except Refusal as error:
         _exit(str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -35,11 +35,13 @@ KINDS = {
 }
 
 
-def check_keys(words: list[str]) -> None:
-    """Refuses an argument such as `=3`: Hydra takes its empty key for a group, for the whole config or for nothing."""
+def check_words(words: list[str], schema: type) -> None:
+    """Refuses, as Hydra would in its place, what makes it fail: `=3` has no key, and `env=[1]` lists no options."""
     for word in words:
         if word.lstrip("+~").startswith("="):
             raise OverrideParseException(override=word, message="no key")
+        if "=[" in word and _names_no_option(word, schema):
+            raise ValueError(NAMELESS_OPTION)
 
 
 def describe(error: Exception, schema: type) -> str:
@@ -92,13 +94,15 @@ def _typed(is_meant: Callable[[str, type], bool], schema: type, otherwise: str) 
 
 
 def _names_no_option(word: str, schema: type) -> bool:
-    """Whether a word is a `group=3` or a `group=true`."""
-    groups = [item.name for item in fields(schema) if item.default_factory is not MISSING]
+    """Whether a word is a `group=3`, a `group=true` or a `group=[3]`."""
+    groups = [item.name for item in fields(schema) if is_dataclass(item.default_factory)]
     try:
         override = OverridesParser.create().parse_override(word)
-        is_text = isinstance(override.value(), str | list | dict)
+        value = override.value()
     except (HydraException, ValueError):  # a flag, or another word that cannot be read
         return False
+    entries = value if isinstance(value, list) else [value]
+    is_text = isinstance(value, dict) or all(isinstance(entry, str) for entry in entries)
     group = override.key_or_group
     return not is_text and (group in (*groups, *GROUPS_WITHOUT_KEYS) or group.partition("/")[0] == "hydra")
 

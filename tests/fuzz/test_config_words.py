@@ -27,7 +27,7 @@ from yaml import MarkedYAMLError
 from dreamer.config.bounds import leaves
 from dreamer.config.compose import from_dict, keys_as_typed, parse, register, to_dict
 from dreamer.config.digest import digest
-from dreamer.config.error_words import NAMELESS, check_keys, describe, printable
+from dreamer.config.error_words import NAMELESS, check_words, describe, printable
 from dreamer.config.schema import Config
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -171,7 +171,7 @@ def told(base: int, words: list[str]) -> str | Config:
     """The config of these words, or what train.py prints in its place; dreamer/cli.py prints the same errors."""
     with patch.object(sys, "argv", ["train.py", *words]):
         try:
-            check_keys(words)
+            check_words(words, Config)
             composed = compose_words(base, words)
         except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
             return describe(error, Config)
@@ -201,6 +201,7 @@ def told(base: int, words: list[str]) -> str | Config:
 @example(0, ["=0"])  # was called group=option
 @example(0, ["+={a: 0}"])  # was called ''
 @example(0, ["+="])  # was a traceback
+@example(0, ["preset=[1,2]"])  # was a traceback
 @example(0, ["~model=3"])  # was a traceback
 @example(0, ["seed=" + "9" * 5000])  # was a traceback
 @example(1, ["env.kwargs.a.b=???"])  # was named by its last word only
