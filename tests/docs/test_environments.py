@@ -16,6 +16,7 @@ PAGE = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
 ROBOT, LOOP = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_robot_of_the_page_trains(tiny, tmp_path, monkeypatch: pytest.MonkeyPatch, capsys):
     (tmp_path / "my_robot.py").write_text(ROBOT, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -36,6 +36,7 @@ print(dreamer.__version__)
 """
 
 
+@pytest.mark.slow
 def test_a_wheel_away_from_the_checkout_can_load_and_act(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(ROOT)]
     subprocess.run([*build, "--wheel-dir", str(tmp_path)], check=True, cwd=tmp_path)

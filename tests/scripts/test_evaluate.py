@@ -62,6 +62,7 @@ def test_directory_and_file_give_the_same_result_and_the_promised_keys(trained, 
         assert film.size == (16, 16) and getattr(film, "n_frames", 1) > 1
 
 
+@pytest.mark.slow
 def test_an_exported_policy_acts_like_the_run_and_is_small(trained, evaluate_py):
     path = trained[0]
     exported = evaluate_py("checkpoint=run", "out=policy.safetensors", script="export.py")

@@ -204,6 +204,7 @@ def test_export_and_plot_refuse_to_interpolate(stranger, attack):
     assert not stranger.marker.exists()
 
 
+@pytest.mark.slow
 def test_an_honest_robot_plays_where_the_same_words_are_typed_and_else_is_not_even_imported(tmp_path, tiny):
     """As real processes: a robot trained elsewhere, whose file lies beside."""
     config = tiny("run_dir=runs/x", "env=custom", "env.class=robots.Blind", "env.kwargs.length=5")

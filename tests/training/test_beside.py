@@ -36,6 +36,7 @@ def run(tiny, tmp_path, run_directory):
     return run
 
 
+@pytest.mark.slow
 def test_runs_are_repeatable_to_the_bit_on_and_off_and_make_the_same_number_of_updates(run):
     states = {}
     for overlap in ("true", "false"):

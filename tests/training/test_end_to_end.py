@@ -127,7 +127,13 @@ def test_returns_csv_has_its_columns_and_rising_wall_time(trained):
     assert seconds == sorted(seconds) and seconds[-1] > 0
 
 
-@pytest.mark.parametrize("env", ["dummy_counter_discrete", "dummy_counter_multi_discrete", "dummy_recall"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        "dummy_counter_discrete",
+        *(pytest.param(env, marks=pytest.mark.slow) for env in ("dummy_counter_multi_discrete", "dummy_recall")),
+    ],
+)
 def test_discrete_actions_and_several_environments_train(tiny, tmp_path, run_directory, env):
     words = ("env.obs=vision", "env.num_envs=2", "trainer.max_steps=1000", "trainer.eval_every=0")
     training = prepare(tiny(f"run_dir={tmp_path / 'run'}", f"env={env}", *words))
@@ -138,6 +144,7 @@ def test_discrete_actions_and_several_environments_train(tiny, tmp_path, run_dir
     assert all(not value.equal(first[name]) for name, value in training.agent.state_dict().items())
 
 
+@pytest.mark.slow
 def test_two_cameras_of_an_own_class_are_predicted_and_its_episodes_filmed(tiny, tmp_path, run_directory):
     prepare(tiny(f"run_dir={tmp_path / 'run'}", "env=custom", "env.class=robots.Arm")).fit()
     events = run_directory(tmp_path / "run").events
@@ -156,12 +163,14 @@ def test_pictures_that_do_not_fit_the_networks_are_refused_once_their_size_is_kn
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_csv_logger_writes_the_same_numbers(tiny, tmp_path):
     prepare(tiny(f"run_dir={tmp_path / 'run'}", "env=dummy_counter", "logger=csv", "trainer.video_every=0")).fit()
     (file,) = (tmp_path / "run").rglob("metrics.csv")
     assert {"episode/return", "loss/dyn", "eval/return_mean"} <= set(file.read_text().splitlines()[0].split(","))
 
 
+@pytest.mark.slow
 def test_train_py_debug_tiny_trains_on_real_walker_pixels(finish, tmp_path, run_directory):
     probe = probe_renderers()
     if probe.backend is None:

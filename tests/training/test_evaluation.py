@@ -87,6 +87,7 @@ def test_losses_of_the_world_model_are_means_over_all_rows(agent):
     assert losses.keys() == {"dyn", "rep", "reward", "cont", *agent.obs_space}
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_result_and_another_seed_another(agent):
     one, same, other = (evaluate(agent, Recall(), episodes=40, seed=seed, max_length=9) for seed in (5, 5, 6))
     assert one.returns == same.returns != other.returns

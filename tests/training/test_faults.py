@@ -40,13 +40,19 @@ def stored(run) -> dict[str, np.ndarray]:
     ("fault", "told"),
     [
         ("nan_reward", "Environment 0, episode 5, row 7: reward is nan"),
-        ("huge_reward", r"Environment 0, episode 5, row 7: reward is 1e\+30, beyond the"),
-        ("nan_pose", r"row 7: observation pose holds nan at \[1\]"),
-        ("huge_pose", r"row 7: observation pose holds inf at \[1\]"),
-        ("short_pose", r"row 7: observation pose has the shape \(1,\), where its space promises \(3,\)"),
-        ("wrong_choice", r"row 7: observation choice holds the choice 9999"),
+        pytest.param(
+            "huge_reward", r"Environment 0, episode 5, row 7: reward is 1e\+30, beyond the", marks=pytest.mark.slow
+        ),
+        pytest.param("nan_pose", r"row 7: observation pose holds nan at \[1\]", marks=pytest.mark.slow),
+        pytest.param("huge_pose", r"row 7: observation pose holds inf at \[1\]", marks=pytest.mark.slow),
+        pytest.param(
+            "short_pose",
+            r"row 7: observation pose has the shape \(1,\), where its space promises \(3,\)",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("wrong_choice", r"row 7: observation choice holds the choice 9999", marks=pytest.mark.slow),
         ("raise", "(?s)Environment 0 cannot go on. Traceback .*faulty.py.*RuntimeError: the gripper is stuck"),
-        ("exit", "(?s)Environment 0 cannot go on. Traceback .*SystemExit: 0"),
+        pytest.param("exit", "(?s)Environment 0 cannot go on. Traceback .*SystemExit: 0", marks=pytest.mark.slow),
     ],
 )
 def test_a_fault_is_named_and_the_run_saved_as_of_before_it(tiny, tmp_path, run_directory, fault, told):
@@ -108,6 +114,7 @@ def test_an_environment_that_gives_nothing_sound_ends_the_run_all_the_same(tiny,
         train(tiny, tmp_path / "run", 300, *words)
 
 
+@pytest.mark.slow
 def test_a_fault_in_an_evaluation_cuts_its_episode_or_is_named_and_the_run_saved(tiny, tmp_path, run_directory):
     # The environment of the evaluation comes to its seventh episode long before the one of the run.
     words = ("trainer.eval_every=60", "trainer.eval_episodes=9")

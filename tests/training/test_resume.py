@@ -29,7 +29,7 @@ CARTPOLE = (
     [
         # Episodes of Counter take 80 environment steps, those of cartpole 1000: all but one stop lie inside an episode,
         # the first one before the first update.
-        pytest.param((*COUNTER, "trainer.eval_every=300"), (280, 632, 800, 1200), id="counter"),
+        pytest.param((*COUNTER, "trainer.eval_every=300"), (280, 632, 800, 1200), marks=pytest.mark.slow, id="counter"),
         pytest.param(
             (*COUNTER, "replay.storage=disk", "replay.capacity=150"),
             (600, 1200),
@@ -112,6 +112,7 @@ def test_finished_run_started_again_says_so_and_changes_nothing(tiny, tmp_path, 
     assert run.checkpoint["dreamer"]["env_steps"] == 600
 
 
+@pytest.mark.slow
 def test_last_evaluation_that_was_killed_is_made_up_for(tiny, tmp_path, run_directory, monkeypatch):
     words = (*COUNTER, "trainer.eval_every=1000")
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
@@ -122,6 +123,7 @@ def test_last_evaluation_that_was_killed_is_made_up_for(tiny, tmp_path, run_dire
     assert [event.step for event in run_directory(tmp_path / "run").events.Scalars("eval/return_mean")] == [600]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_can_be_profiled(tiny, tmp_path):
     for stop, profile in ((400, "false"), (600, "true")):
         assert not (tmp_path / "run" / "trace.json").exists()
@@ -129,6 +131,7 @@ def test_a_resumed_run_can_be_profiled(tiny, tmp_path):
     assert (tmp_path / "run" / "trace.json").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_diverged_run_ends_and_keeps_the_checkpoint_from_before(tiny, tmp_path, run_directory, monkeypatch):
     words = ("env=dummy_counter_discrete", "trainer.eval_every=0", "trainer.video_every=0")  # no action tells of it
     train(tiny, tmp_path / "run", 480, *words)

@@ -21,12 +21,14 @@ from dreamer.envs.suites.dmc import DMC
 
 with (Path(__file__).parents[3] / "results" / "published.csv").open(encoding="utf-8") as file:
     TASKS = sorted({row["task"] for row in csv.DictReader(file) if row["observation"] == "vision"})  # the usual 20
+FEW = ("cheetah_run", "quadruped_run", "walker_walk")  # limbs, a terrain and a thinned floor, the default
 MODES = ["reference", "lossless", "near", "near2", "fast"]
 
 # Mean difference of a value of 0 to 255, and percent of pixels of which a value is off by more than 3, at 64x64.
 # docs/rendering.md has what was measured. Here is room for single pictures, in which the shadow map of another size may
 # light a whole limb otherwise.
 BOUNDS = {"reference": (0, 0), "lossless": (0, 0), "near": (0.2, 1.5), "near2": (0.4, 3), "fast": (0.8, 7)}
+OTHER_MODES = [("near", "fast"), ("reference", "reference")]
 NOISE = 0.01  # of the mean: OpenGL may return single pixels that differ from one context to the next
 
 SCENE = """
@@ -76,7 +78,9 @@ class Pictures(NamedTuple):
     own: dict[str, list[np.ndarray]]
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(
+    scope="module", params=[task if task in FEW else pytest.param(task, marks=pytest.mark.slow) for task in TASKS]
+)
 def pictures(request: pytest.FixtureRequest) -> Iterator[Pictures]:
     """Two states of a task in every mode."""
     env = DMC(request.param, "proprio", 2, 64, 0)
@@ -201,7 +205,9 @@ def walk(env: DMC, seed: int, num_steps: int) -> list[np.ndarray]:
     return images
 
 
-@pytest.mark.parametrize("modes", [("near", "fast"), ("reference", "near"), ("reference", "reference")])
+@pytest.mark.parametrize(
+    "modes", [("reference", "near"), *(pytest.param(modes, marks=pytest.mark.slow) for modes in OTHER_MODES)]
+)
 def test_two_threads_draw_at_once_what_one_thread_draws(modes: tuple[str, str]) -> None:
     names = ("walker_walk", "cheetah_run")
 

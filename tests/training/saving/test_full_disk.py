@@ -23,7 +23,7 @@ from dreamer.training.run import prepare
 from dreamer.training.saving import disk, returns_file
 
 WORDS = ("env=dummy_counter", "env.obs=both", NO_EVALUATION)
-SAFE = "the checkpoint of environment step 480 is whole"
+SAFE = "the checkpoint of environment step 480 stays"
 
 
 def full(*arguments, **named):
@@ -39,11 +39,13 @@ def half_a_file(state, file) -> None:
     ("place", "name", "failing", "shown"),
     [
         pytest.param(checkpoint_file.torch, "save", half_a_file, "checkpoints/last.part", id="checkpoint"),
-        pytest.param(disk.os, "fsync", full, "config.yaml", id="config"),
-        pytest.param(ReplayDataset, "state_dict", full, "replay", id="replay"),
-        pytest.param(returns_file, "format_row", full, "returns.csv", id="returns"),
-        pytest.param(callbacks, "write_gif", full, "videos/open_loop_image", id="video"),
-        pytest.param(TensorBoardLogger, "log_metrics", full, "the log of logger=tensorboard", id="log"),
+        pytest.param(disk.os, "fsync", full, "config.yaml", marks=pytest.mark.slow, id="config"),
+        pytest.param(ReplayDataset, "state_dict", full, "replay", marks=pytest.mark.slow, id="replay"),
+        pytest.param(returns_file, "format_row", full, "returns.csv", marks=pytest.mark.slow, id="returns"),
+        pytest.param(callbacks, "write_gif", full, "videos/open_loop_image", marks=pytest.mark.slow, id="video"),
+        pytest.param(
+            TensorBoardLogger, "log_metrics", full, "the log of logger=tensorboard", marks=pytest.mark.slow, id="log"
+        ),
     ],
 )
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
@@ -111,7 +113,7 @@ def test_a_disk_that_is_really_full_ends_the_run_in_a_line(start, finish, wait_u
     assert err.startswith("error: the disk is full: ") and "Traceback" not in err and err.count("\n") == 1, err
     assert not list(path.rglob("*.part"))
     env_steps = read_checkpoint(path / "checkpoints" / "last.ckpt")["dreamer"]["env_steps"]
-    assert f"the checkpoint of environment step {env_steps:,} is whole" in err
+    assert f"the checkpoint of environment step {env_steps:,} stays" in err
     (small_disk / "of somebody else").unlink()
     status, out, err = finish(*words, f"trainer.max_steps={env_steps + 40}")
     assert status == 0 and f"at environment step {env_steps:,}, update" in out, err

@@ -47,8 +47,13 @@ def test_two_checkpoints_are_kept(finished):
     ("spoil", "reason"),
     [
         pytest.param(damage, "last.ckpt cannot be read; it is truncated, damaged or no checkpoint.", id="damaged"),
-        pytest.param(poison, "holds values that are not finite.", id="not_finite"),
-        pytest.param(lambda path: torch.save({"dreamer": {}}, path), "is no whole one: it has no", id="no_parts"),
+        pytest.param(poison, "holds values that are not finite.", marks=pytest.mark.slow, id="not_finite"),
+        pytest.param(
+            lambda path: torch.save({"dreamer": {}}, path),
+            "is no whole one: it has no",
+            marks=pytest.mark.slow,
+            id="no_parts",
+        ),
         pytest.param(Path.unlink, "run has no checkpoints/last.ckpt.", id="missing"),
     ],
 )
@@ -108,7 +113,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", [0, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 3))])
 def test_a_run_killed_between_any_two_steps_of_a_save_goes_on(
     tiny, finished, copied, run_directory, monkeypatch, capsys, at
 ):
@@ -130,7 +135,7 @@ def test_a_run_killed_between_any_two_steps_of_a_save_goes_on(
 
         def dying_save(*arguments):
             patch.setattr(checkpoint.os, "replace", counted(os.replace))
-            patch.setattr(checkpoint, "sync_directory", counted(checkpoint.sync_directory))
+            patch.setattr(checkpoint, "sync", counted(checkpoint.sync))
             patch.setattr(training.dataset, "keep", counted(training.dataset.keep))
             return save(*arguments)
 
