@@ -47,7 +47,7 @@ class Agent(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.world_model.rssm.cell.gates.bias.device
+        return next(self.parameters()).device
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters as "world", "actor" and "critic"."""
@@ -86,8 +86,8 @@ class Agent(nn.Module):
         device = self.device
         tensors = {key: torch.as_tensor(obs[key], device=device).unsqueeze(1) for key in self.obs_space}
         deter, stoch = (torch.as_tensor(prev_latent[part], device=device) for part in ("deter", "stoch"))
-        last = torch.as_tensor(prev_action, device=device).unsqueeze(1)
-        resets = torch.as_tensor(is_first, device=device).unsqueeze(1)
+        last = torch.as_tensor(prev_action, device=device)
+        resets = torch.as_tensor(is_first, device=device)
         noise_z, noise_action = self.draw_noise(len(is_first), generator)
         noise = (noise_z, None if mode else noise_action)
         action, deter, stoch = self.act_step(tensors, deter, stoch, last, resets, noise)
@@ -108,15 +108,18 @@ class Agent(nn.Module):
         obs: dict[str, Tensor],
         deter: Float[Tensor, "N D"],
         stoch: Int[Tensor, "N S"],
-        prev_action: Shaped[Tensor, "N 1 n"],
-        is_first: Bool[Tensor, "N 1"],
+        prev_action: Shaped[Tensor, "N n"],
+        is_first: Bool[Tensor, " N"],
         noise: tuple[Float[Tensor, "N S"], Float[Tensor, "N n"] | None],
     ) -> tuple[Shaped[Tensor, "N n"], Float[Tensor, "N D"], Int[Tensor, "N S"]]:
-        """`act` in tensors: the action, sampled or without noise the most likely one, h and class indices of z."""
+        """`act` in tensors, obs [N 1 ...]: the action, h and class indices of z.
+
+        The action is sampled, or without its noise the most likely one.
+        """
         start, last = self.world_model.context(deter, stoch), action_vector(prev_action, self.action_space)
         with self.autocast():
             embed = self.world_model.embed(obs)[:, 0]
-            latent, _ = self.world_model.rssm.observe_step(start, embed, last[:, 0], is_first[:, 0], noise[0])
+            latent, _ = self.world_model.rssm.observe_step(start, embed, last, is_first, noise[0])
             policy = self.actor_critic.actor(feature(latent))
             action = policy.mode() if noise[1] is None else policy.sample(noise[1])
         return action, latent.deter.float(), latent.stoch.argmax(-1).to(torch.int16)

@@ -99,11 +99,11 @@ class ActorCritic(nn.Module):
         return BehaviorOutput(ret, losses, metrics)
 
     def replay_loss(
-        self, batch: Batch, feat: Float[Tensor, "B K F"], bootstrap: Float[Tensor, "B K"]
-    ) -> Float[Tensor, "B K-1"]:
-        """Critic loss on the last K rows of the replayed sequences; its gradient goes on into the world model.
+        self, batch: Batch, feat: Float[Tensor, "B R F"], bootstrap: Float[Tensor, "B R"]
+    ) -> Float[Tensor, "B R-1"]:
+        """Critic loss on the last R rows of the replayed sequences; its gradient goes on into the world model.
 
-        Bootstraps are the imagined returns from each state. The final row of an episode is dropped, and so is row K.
+        Bootstraps are the imagined returns from each state. The final row of an episode is dropped, and so is row R.
         """
         config, rows = self.config, feat.shape[1]
         reward, is_terminal, is_last = (x[:, -rows:] for x in (batch.reward, batch.is_terminal, batch.is_last))

@@ -16,7 +16,7 @@ from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
 
 class Rollout(NamedTuple):
-    """N imagined trajectories of H steps, the start included; constants unless they are differentiable.
+    """N imagined trajectories of H steps: H1 = H + 1 states with the start; constants unless differentiable.
 
     feat[t] = [h_t, z_t]; action[t] was sampled in state t; reward[t] and cont[t] (a probability, discount included)
     are what the heads predict for state t.
@@ -65,7 +65,7 @@ def imagine(
     device = start.deter.device
     is_half = torch.is_autocast_enabled(device.type)
     with frozen(world_model) if is_differentiable else torch.no_grad():
-        # Written into, not stacked: with the tanh of the cell 191 -> 169 ms an update (docs/performance.md).
+        # Writing into one buffer is faster than stacking (docs/performance.md).
         feat = torch.empty(
             len(start.deter), horizon + 1, world_model.features, device=device,
             dtype=torch.get_autocast_dtype(device.type) if is_half else torch.float32,

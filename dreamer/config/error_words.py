@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError
@@ -17,6 +19,7 @@ from dreamer.config.bounds import leaves, nearest
 
 GROUPS_WITHOUT_KEYS = ("preset", "experiment", "debug")
 NAMELESS_OPTION = "Config group override "
+NO_OPTION = "must name an option of that group; --help lists them."
 TOO_MANY_DIGITS = "Exceeds the limit"
 NAMELESS = (NAMELESS_OPTION, TOO_MANY_DIGITS, "Only one of --run")
 """How the plain ValueErrors begin that Hydra raises of a word without naming it."""
@@ -36,12 +39,12 @@ KINDS = {
 
 
 def check_words(words: list[str], schema: type) -> None:
-    """Refuses, as Hydra would in its place, what makes it fail: `=3` has no key, and `env=[1]` lists no options."""
+    """HydraException for words that make Hydra itself fail: `=3` has no key, and `env=[1]` lists no options."""
     for word in words:
         if word.lstrip("+~").startswith("="):
             raise OverrideParseException(override=word, message="no key")
         if "=[" in word and _names_no_option(word, schema):
-            raise ValueError(NAMELESS_OPTION)
+            raise HydraException(f"{_shortened(word)} {NO_OPTION}")
 
 
 def describe(error: Exception, schema: type) -> str:
@@ -90,6 +93,10 @@ def _unknown_option(path: str, options: list[str]) -> str:
 def _typed(is_meant: Callable[[str, type], bool], schema: type, otherwise: str) -> str:
     """The argument that Hydra complains of without naming it; the beginning of a long one."""
     word = next((word for word in sys.argv[1:] if is_meant(word, schema)), otherwise)
+    return _shortened(word)
+
+
+def _shortened(word: str) -> str:
     return word if len(word) <= 80 else f"{word[:80]}..."
 
 
@@ -98,13 +105,19 @@ def _names_no_option(word: str, schema: type) -> bool:
     groups = [item.name for item in fields(schema) if is_dataclass(item.default_factory)]
     try:
         override = OverridesParser.create().parse_override(word)
-        value = override.value()
+        values = _entries(override.value())
     except (HydraException, ValueError):  # a flag, or another word that cannot be read
         return False
-    entries = value if isinstance(value, list) else [value]
-    is_text = isinstance(value, dict) or all(isinstance(entry, str) for entry in entries)
+    is_text = all(isinstance(value, str | dict | QuotedString) for value in values)
     group = override.key_or_group
     return not is_text and (group in (*groups, *GROUPS_WITHOUT_KEYS) or group.partition("/")[0] == "hydra")
+
+
+def _entries(value: Any) -> list[Any]:
+    """The single values of a value, a list or a sweep over these."""
+    if isinstance(value, ChoiceSweep):
+        return [entry for choice in value.list for entry in _entries(choice)]
+    return value if isinstance(value, list) else [value]
 
 
 def _has_too_many_digits(word: str, schema: type) -> bool:
@@ -142,7 +155,7 @@ def _value(error: ValidationError) -> str:
 
 
 UNNAMED = (
-    (NAMELESS_OPTION, _names_no_option, "group=option", "must name an option of that group; --help lists them."),
+    (NAMELESS_OPTION, _names_no_option, "group=option", NO_OPTION),
     (TOO_MANY_DIGITS, _has_too_many_digits, "a number", "has more digits than Python reads; write it as 1e6."),
 )
 """Errors that do not name their word: how each begins, how to know the word, what else to call it, and the fault."""

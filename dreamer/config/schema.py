@@ -236,7 +236,7 @@ class TrainerConfig:
     precision: str = one_of("auto", "float32", "bfloat16")
     cuda_graphs: bool = True  # on a CUDA device: updates and policy steps recorded once and replayed
     compile: str = one_of("auto", "on", "off")  # torch.compile for the updates; auto: in runs long enough to gain
-    threads: int = bounded(0, low=0)  # CPU threads of an update; 0: the cores, or OMP_NUM_THREADS if fewer
+    threads: int = bounded(0, low=0)  # CPU threads of an update; 0: the cores, at most 8 or OMP_NUM_THREADS
     overlap: bool = False  # environments step in a thread beside the updates; pays with more than two cores or a GPU
     profile: bool = False  # write a trace of a few updates into the run directory
 

@@ -47,7 +47,7 @@ class ReplayDataset(IterableDataset):
         return self._batches()
 
     def __len__(self) -> int:
-        """An upper bound on the updates of the whole run; it comes down to it where episodes last a single step.
+        """An upper bound on the updates of the whole run, reached where every episode lasts a single step.
 
         Lightning asks for it: an iterable without a length is fetched one batch ahead, which would collect with an
         older policy, sample before latents are written back, and lose a batch on resume.

@@ -35,11 +35,10 @@ class Replay(Ring):
     ) -> None:
         assert storage in ("ram", "disk"), storage
         super().__init__(columns, capacity, length, num_streams, seed, online)
-        self.storage = storage
         self._store = RowStore(columns, num_streams, self.rows, storage, Path(directory))
         self._saved = list(zip(self._oldest, self._next, strict=True))  # the rows [oldest, next) of the newest save
         self._done = [0] * num_streams  # rows before this one are as the newest save has them
-        self._changed = np.zeros((num_streams, self.rows), bool)  # latents written back since the newest save
+        self._refreshed = np.zeros((num_streams, self.rows), bool)  # latents written back since the newest save
         self._content = 0  # what RowStore.content gave for the newest save
 
     def save(self) -> None:
@@ -51,7 +50,7 @@ class Replay(Ring):
             self._store.allocate()
         begins = [max(done, oldest) for done, oldest in zip(self._done, self._oldest, strict=True)]
         added = self._places(zip(begins, self._next, strict=True))
-        changed = np.union1d(added, np.flatnonzero(self._changed))
+        changed = np.union1d(added, np.flatnonzero(self._refreshed))
         if not self._store.is_mapped:
             saved = self._places(self._saved)
             refreshed = np.intersect1d(changed, saved, assume_unique=True)
@@ -112,22 +111,22 @@ class Replay(Ring):
         if self._store.is_mapped and oldest <= t < after:
             self._store.note(ROWS, np.array([stream * self.rows + t % self.rows]))
 
-    def _mark_changed(self, stream: int, t: int) -> None:
+    def _mark_row(self, stream: int, t: int) -> None:
         self._done[stream] = min(self._done[stream], t)
 
     def _note_latents(self, streams: np.ndarray, t: np.ndarray) -> None:
         slots = t % self.rows
         if self._store.is_mapped:
             after = np.array([after for _, after in self._saved])
-            is_new = ~self._changed[streams, slots] & (t < after[streams])
+            is_new = ~self._refreshed[streams, slots] & (t < after[streams])
             self._store.note(LATENTS, np.unique((streams * self.rows + slots)[is_new]))
-        self._changed[streams, slots] = True
+        self._refreshed[streams, slots] = True
 
     def _note_save(self) -> None:
         """The rows are now as the newest save has them."""
         self._saved = list(zip(self._oldest, self._next, strict=True))
         self._done = list(self._next)
-        self._changed[:] = False
+        self._refreshed[:] = False
         self._content = self._store.content(self._places(self._saved))
 
     def _find_damage(self, stream: int) -> str | None:

@@ -56,7 +56,7 @@ class Ring(ABC):
         """Row t is about to be overwritten or changed."""
 
     @abstractmethod
-    def _mark_changed(self, stream: int, t: int) -> None:
+    def _mark_row(self, stream: int, t: int) -> None:
         """Row t was changed after it came, so the next save must write it."""
 
     @abstractmethod
@@ -105,13 +105,14 @@ class Ring(ABC):
             return
         self._note_row(stream, t)
         is_last[t % self.rows] = True
-        self._mark_changed(stream, t)
+        self._mark_row(stream, t)
 
     def sample(self, batch_size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Sequences as column -> [B length ...], and their row ids [B 2]: (stream, number of the second row).
 
-        The first row of a sequence is marked is_first, and every row before a later is_first is_last (an episode that
-        was left unfinished). The second row is the first one trained: the row before it is its context.
+        The second row is the first one trained: the row before it is its context, marked is_first as the authors'
+        replay does, which training does not read. Every row before a later is_first is marked is_last (an episode that
+        was left unfinished).
         """
         streams, starts = self._draw(batch_size)
         t = starts[:, None] + np.arange(self.length)

@@ -27,8 +27,6 @@ class TrainRatio:
         return self._paid_until is not None
 
     def __call__(self, policy_steps: int) -> int:
-        if self.updates_per_step == 0:
-            return 0
         if self._paid_until is None:
             self._paid_until = self._weighted(policy_steps)
             return 1
@@ -38,7 +36,7 @@ class TrainRatio:
 
     def steps_until_due(self, policy_steps: int, stride: int) -> int:
         """After how many more times `stride` policy steps a call will return the next updates; it must have begun."""
-        assert self._paid_until is not None and self.updates_per_step > 0
+        assert self._paid_until is not None
         steps = 1
         while not self._due(self._paid_until, policy_steps + steps * stride):
             steps += 1

@@ -96,7 +96,8 @@ class Stepper:
     env_steps counts simulator control steps, so a row of a reset adds nothing; the authors count it.
 
     A step is taken whole or not at all: RunStopped, where an environment cannot go on or gives an unsound row, leaves
-    `state_dict` as it was before. With `cuts_faults` an unsound row ends its episode instead.
+    `state_dict` as it was before, but that an environment which died in the same step, or whose episode was cut, begins
+    anew. With `cuts_faults` an unsound row ends its episode instead.
     """
 
     def __init__(self, envs: Vector, policy: Policy, collect_steps: int, seed: int, cuts_faults: bool = False) -> None:

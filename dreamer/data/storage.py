@@ -86,8 +86,6 @@ def choose_storage(storage: str, columns: Mapping[str, Column], capacity: int, d
     A checkpoint mirrors rows in memory to `directory`, so `ram` needs the space on disk as well. On disk there must
     also be room for what the checkpoints before need.
     """
-    if storage not in ("auto", "ram", "disk"):
-        raise ValueError(f"replay.storage={storage} is not known; expected auto, ram or disk.")
     need = nbytes_of(columns, capacity)
     memory, disk = available_memory(), int(free_disk(Path(directory)) * DISK_SHARE)
     if storage == "auto":

@@ -1,4 +1,4 @@
-"""What the files of an agent must hold: checks that read_checkpoint, read_policy and the saving of a run share."""
+"""What the files of an agent must hold: checks of checkpoints, exported agents and what a run saves."""
 
 from __future__ import annotations
 

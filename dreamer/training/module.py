@@ -30,7 +30,7 @@ class DreamerModule(L.LightningModule):
         self.automatic_optimization = False
         self.agent = agent
         self.dream_step = dream_step
-        self.after_phase: Callable[[str], None] = lambda phase: None  # scripts/benchmark.py takes the time here
+        self.after_phase: Callable[[str], None] = lambda phase: None  # dreamer/benchmark/update.py takes the time here
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         output = self.differentiate(batch)

@@ -152,8 +152,8 @@ class Training:
         """The callbacks in the order in which they act. Around an update the order of events is:
 
         1. ReplayDataset takes policy steps (Collector: environments, Player, Replay.add) until an update is due;
-        2. FitStandardize, before the first update alone, takes the spread of vectors from replay;
-        3. ReplayDataset draws a batch, or with `trainer.overlap` does so before the steps of 1 are stored;
+        2. ReplayDataset draws a batch, or with `trainer.overlap` does so before the steps of 1 are stored;
+        3. FitStandardize, before the first update alone, takes the spread of vectors from replay;
         4. DreamerModule.training_step: losses, one backward pass, one step of LaProp, the slow critic;
         5. RunLog takes the time and logs what is due, against environment steps;
         6. LatentWriteBack stores the refreshed latents in replay;

@@ -19,8 +19,8 @@ from dreamer.types import Latent
 class BlockGRU(nn.Module):
     """h' = k * tanh(sigmoid(reset) * cand) + (1 - k) * h,  k = sigmoid(update - 1).
 
-    The three gates come from h, z and the action: each is embedded to `hidden`, all three are appended to each of the
-    `blocks` chunks of h, and block-linear layers mix within a chunk only. The gate layer has no norm.
+    h, z and the action are each embedded to `hidden`, all three are appended to each of the `blocks` chunks of h, and
+    block-linear layers, which mix within a chunk only, make the gates. The gate layer has no norm.
     deter [N D], stoch flat [N S*K], action [N A] -> deter [N D]
     """
 
@@ -52,8 +52,9 @@ class BlockGRU(nn.Module):
 class RSSM(nn.Module):
     """Recurrent state-space model: the memory `deter` and the categorical `stoch` of the world model.
 
-    observe: embed [B T E], prev_action [B T A], is_first [B T] -> Latent [B T], post_logits [B T S K]
-    prior: deter [... D] -> logits [... S K];  imagine_step: Latent [N], action [N A] -> Latent [N]
+    observe: embed [B T E], prev_action [B T A], is_first [B T], start [B] -> Latent [B T], post_logits [B T S K]
+    observe_step: the same for one row;  prior: deter [... D] -> logits [... S K]
+    imagine_step: Latent [N], action [N A] -> Latent [N]
     Differs from the paper: rows with is_first start from zeros and a zero action, as in the authors' code.
     """
 
@@ -114,7 +115,7 @@ class RSSM(nn.Module):
         latent = Latent(latent.deter * keep, latent.stoch * keep.unsqueeze(-1))
         with loop_precision(embed.device):
             deter = self.recur(latent, prev_action * keep)
-            logits = self.posterior(deter, embed.float())
+            logits = self.posterior(deter, embed)
         return Latent(deter, straight_through(logits, self.unimix, noise)), logits
 
     def imagine_step(self, latent: Latent, action: Float[Tensor, "N A"]) -> Latent:

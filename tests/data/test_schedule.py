@@ -16,11 +16,6 @@ def test_trained_rows_follow_policy_steps_without_drift(ratio: float, stride: in
     assert sum(updates[1:]) == int((len(updates) - 1) * stride * ratio / 1024)
 
 
-def test_no_ratio_means_no_updates() -> None:
-    schedule = TrainRatio(0.0, 1024)
-    assert [schedule(step) for step in range(5)] == [0] * 5
-
-
 def test_restored_schedule_carries_the_remainder_on() -> None:
     one, other = TrainRatio(300.0, 1024), TrainRatio(300.0, 1024)
     for step in range(17):

@@ -99,11 +99,6 @@ def test_capacity_beyond_this_very_machine_is_refused(tmp_path: Path) -> None:
         choose_storage("auto", COLUMNS, 10**15, tmp_path)
 
 
-def test_unknown_storage_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"replay\.storage=tape is not known; expected auto, ram or disk\."):
-        choose_storage("tape", COLUMNS, 10, tmp_path)
-
-
 def test_files_of_the_run_to_be_resumed_count_as_free_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replay = Replay(COLUMNS, 1000, 5, 1, "ram", tmp_path, seed=0)
     for _ in range(1000):

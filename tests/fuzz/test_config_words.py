@@ -209,7 +209,8 @@ def test_any_words_make_a_config_that_can_be_saved_or_are_refused_in_a_line_or_t
     result = told(base, words)
     if isinstance(result, str):
         line = printable(result)
-        assert line.isprintable() and names_one_of([printable(word) for word in words], line), (words, result)
+        typed = [printable(word) for word in words if word.strip()]  # blanks have no name
+        assert line.isprintable() and (not typed or names_one_of(typed, line)), (words, result)
         return
     values = to_dict(result)
     written = yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False).encode()

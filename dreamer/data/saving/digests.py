@@ -17,7 +17,7 @@ def digests(ids: np.ndarray, values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def digested(columns: Mapping[str, Column]) -> dict[str, list[str]]:
-    """The columns that each digest is made of: `row_digest` of what never changes, `latent_digest` of the rest."""
+    """The columns that each digest is made of: `row_digest` of all but the latents, `latent_digest` of these."""
     rows = [key for key in columns if key not in LATENTS and key not in OWN_COLUMNS]
     return {ROW_DIGEST: rows, LATENT_DIGEST: [key for key in LATENTS if key in columns]}
 

@@ -16,12 +16,13 @@ from dreamer.config.digest import differences
 from dreamer.config.file import CONFIG_FILE
 from dreamer.config.schema import Config
 from dreamer.data.dataset import ReplayDataset
+from dreamer.data.saving.column_files import sync
 from dreamer.saved.agents import CHECKPOINT_FILE, PREVIOUS_FILE, find_checkpoint
 from dreamer.saved.checkpoint_file import peek
 from dreamer.saved.checks import not_finite
 from dreamer.training.display.run_log import DIVERGED
 from dreamer.training.module import build_optimizer
-from dreamer.training.saving.disk import check_room, sync_directory, write_whole
+from dreamer.training.saving.disk import check_room, write_whole
 from dreamer.training.saving.returns_file import RETURNS_FILE
 from dreamer.types import Batch
 
@@ -53,7 +54,7 @@ class Batches:
         assert not state_dict, list(state_dict)
 
 
-def save_checkpoint(trainer: L.Trainer, run_dir: Path, dataset: ReplayDataset) -> Path:
+def save_checkpoint(trainer: L.Trainer, run_dir: Path, dataset: ReplayDataset) -> None:
     """Write a checkpoint, and keep the one before; a process killed anywhere in here leaves one to go on from.
 
     Weights that are not finite are not written, and a checkpoint that the disk has no room for is not begun.
@@ -77,13 +78,12 @@ def save_checkpoint(trainer: L.Trainer, run_dir: Path, dataset: ReplayDataset) -
     except OSError:
         part.unlink(missing_ok=True)
         raise
-    sync_directory(last.parent)
+    sync(last.parent)
     if not (run_dir / SAVED_FILE).exists():
         line = f"The first checkpoint was written at {time.strftime('%Y-%m-%d %H:%M:%S')}.\n"
         write_whole(run_dir / SAVED_FILE, line.encode())
     oldest = peek(previous if previous.exists() else last)
     dataset.keep(oldest["dreamer"]["dataset"]["replay"].get("generation", 0))
-    return last
 
 
 def learned_state(trainer: L.Trainer) -> dict[str, Any]:
@@ -195,5 +195,5 @@ def describe_saved(run_dir: Path) -> str:
     for name in (CHECKPOINT_FILE, PREVIOUS_FILE):
         if (run_dir / name).is_file():
             env_steps = peek(run_dir / name)["dreamer"]["env_steps"]
-            return f"the checkpoint of environment step {env_steps:,} is whole ({run_dir / name})"
+            return f"the checkpoint of environment step {env_steps:,} stays ({run_dir / name})"
     return "there is no checkpoint yet"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from dreamer.data.saving.column_files import NO_ROOM, sync
 from dreamer.data.storage import gigabytes
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskFull(OSError):
@@ -29,7 +28,7 @@ def full_disk(error: BaseException | None) -> OSError | None:
     while error is not None and error not in seen:
         if isinstance(error, DiskFull):
             return error
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             found = error
         seen.append(error)
         error = error.__cause__ or error.__context__
@@ -73,15 +72,4 @@ def write_whole(path: Path, data: bytes) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Wait until the names in `directory` are on disk. Windows cannot be asked for that."""
-    if os.name == "nt":
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)

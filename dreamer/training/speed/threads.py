@@ -12,8 +12,8 @@ MOST_THREADS = 8  # beyond it operators of these sizes gain little, and have to 
 
 
 def choose_threads(wish: int, overlap: bool) -> int:
-    """trainer.threads; for 0 the physical cores, less the one on which environments step beside the update, and not
-    more than OMP_NUM_THREADS."""
+    """trainer.threads; for 0 the physical cores, with `overlap` less the one on which environments step beside the
+    update, and not more than MOST_THREADS or OMP_NUM_THREADS."""
     if wish:
         return wish
     word = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
