@@ -60,19 +60,21 @@ def check_picture_networks(model: ModelConfig, name: str, *sizes: int) -> None:
             f"model.depth={model.depth} times {mult}, the last of model.decoder.mults, must be a multiple of "
             f"model.decoder.blocks={decoder.blocks}; try model.depth={nearest_multiple(model.depth, step)}."
         )
-    for part, mults in (("encoder", encoder.mults), ("decoder", decoder.mults)):
-        factor = 2 ** len(mults)
+    for part, mults, first in (("encoder", encoder.mults, encoder.patch or 2), ("decoder", decoder.mults, 2)):
+        factor = first * 2 ** (len(mults) - 1)
         for size in sizes:
             if size % factor:
                 raise ValueError(
-                    f"{name} must be a multiple of {factor}, since model.{part}.mults has {len(mults)} "
-                    f"stages of factor 2; try env.size={nearest_multiple(size, factor)}."
+                    f"{name} must be a multiple of {factor}, since model.{part}.mults has {len(mults)} stages, "
+                    f"the first of factor {first}, the others of 2; try env.size={nearest_multiple(size, factor)}."
                 )
 
 
 def check_lengths(config: Config) -> None:
     """Whether imagination fits the sequences of a batch, and a batch fits replay."""
-    last = config.model.imagination.last
+    last, every = config.model.imagination.last, config.model.decoder.every
+    if config.batch_length % every:
+        raise ValueError(f"model.decoder.every={every} must divide batch_length={config.batch_length}.")
     if last > config.batch_length:
         raise ValueError(f"model.imagination.last={last} must be at most batch_length={config.batch_length}; 0: all.")
     if last == 1:  # the critic's loss on replayed rows needs the row after each

@@ -88,6 +88,7 @@ class EncoderConfig:
     kernel: int = bounded(5, low=1, is_odd=True)
     mults: list[int] = bounded([2, 3, 4, 4], low=1)  # channels of each stage, times model.depth
     strided: bool = False  # stride-2 convolutions instead of convolution and 2x2 max-pool
+    patch: int = bounded(0, low=0)  # above 0: linear layers over squares of so many pixels, then of 2, no convolutions
 
 
 @dataclass
@@ -96,6 +97,7 @@ class DecoderConfig:
     kernel: int = bounded(5, low=1, is_odd=True)
     mults: list[int] = bounded([2, 3, 4, 4], low=1)
     strided: bool = False  # transposed convolutions instead of nearest upsampling and convolution
+    every: int = bounded(1, low=1)  # reconstruct images of one in so many time steps, from a random first one
     blocks: int = bounded(8, low=1)  # groups of the block-linear layer from deter
 
 

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamer.config.schema import DecoderConfig
-from dreamer.nn.convs import UpConv, join_phases, split_phases
+from dreamer.nn.convs import UpConv
 from dreamer.nn.layers import MLP, BlockLinear, Dense, Linear, RMSNorm
+from dreamer.nn.patches import join_patches, split_patches
 from dreamer.ops.symlog import symexp, symlog
 from dreamer.types import Latent, Space
 
@@ -27,7 +28,7 @@ class Decoder(nn.Module):
         self, config: DecoderConfig, obs_space: dict[str, Space], deter: int, stoch: int, units: int, depth: int
     ) -> None:
         super().__init__()
-        self.spaces = dict(sorted(obs_space.items()))
+        self.spaces, self.every = dict(sorted(obs_space.items())), config.every
         self.image_keys = [key for key, space in self.spaces.items() if space.is_image]
         self.vector_keys = [key for key, space in self.spaces.items() if not space.is_image]
         if self.vector_keys:
@@ -38,21 +39,38 @@ class Decoder(nn.Module):
             self.image = ImageDecoder(config, [self.spaces[key] for key in self.image_keys], deter, stoch, units, depth)
 
     def forward(self, latent: Latent) -> dict[str, Tensor]:
-        outputs: dict[str, Tensor] = {}
         stoch = latent.stoch.flatten(-2)
-        if self.vector_keys:
-            x = self.mlp(torch.cat([stoch, latent.deter], dim=-1))  # z before h, the reverse of the heads
-            for key in self.vector_keys:
-                outputs[key] = self.vectors[module_name(key)](x).float()
-        if self.image_keys:
-            image = self.image(latent.deter.flatten(0, 1), stoch.flatten(0, 1)).unflatten(0, stoch.shape[:2])
-            sizes = [self.spaces[key].shape[2] for key in self.image_keys]
-            for key, phases in zip(self.image_keys, image.unflatten(-1, (4, -1)).split(sizes, dim=-1), strict=True):
-                outputs[key] = phases.flatten(-2)
-        return outputs
+        return {**self.predict_vectors(latent.deter, stoch), **self.predict_images(latent.deter, stoch)}
 
-    def losses(self, outputs: dict[str, Tensor], obs: dict[str, Tensor]) -> dict[str, Float[Tensor, "B T"]]:
-        """Squared error summed over the dimensions of each key (no 1/2); cross-entropy for discrete entries."""
+    def predict_vectors(self, deter: Float[Tensor, "B T D"], stoch: Float[Tensor, "B T Z"]) -> dict[str, Tensor]:
+        if not self.vector_keys:
+            return {}
+        x = self.mlp(torch.cat([stoch, deter], dim=-1))  # z before h, the reverse of the heads
+        return {key: self.vectors[module_name(key)](x).float() for key in self.vector_keys}
+
+    def predict_images(self, deter: Float[Tensor, "B T D"], stoch: Float[Tensor, "B T Z"]) -> dict[str, Tensor]:
+        if not self.image_keys:
+            return {}
+        image = self.image(deter.flatten(0, 1), stoch.flatten(0, 1)).unflatten(0, stoch.shape[:2])
+        sizes = [self.spaces[key].shape[2] for key in self.image_keys]
+        parts = image.unflatten(-1, (4, -1)).split(sizes, dim=-1)
+        return {key: part.flatten(-2) for key, part in zip(self.image_keys, parts, strict=True)}
+
+    def losses(self, latent: Latent, obs: dict[str, Tensor]) -> dict[str, Float[Tensor, "B rows"]]:
+        """Squared error summed over the dimensions of each key (no 1/2); cross-entropy for discrete entries.
+
+        Of images one in `config.every` time steps, from a random first one, so that the mean is the same on average.
+        """
+        deter, stoch = latent.deter, latent.stoch.flatten(-2)
+        losses = self.errors(self.predict_vectors(deter, stoch), obs)
+        if self.every == 1:
+            return {**losses, **self.errors(self.predict_images(deter, stoch), obs)}
+        first = torch.randint(self.every, (), device=deter.device)
+        steps = torch.arange(0, deter.shape[1] - self.every + 1, self.every, device=deter.device) + first
+        seen = {key: obs[key][:, steps] for key in self.image_keys}
+        return {**losses, **self.errors(self.predict_images(deter[:, steps], stoch[:, steps]), seen)}
+
+    def errors(self, outputs: dict[str, Tensor], obs: dict[str, Tensor]) -> dict[str, Float[Tensor, "B T"]]:
         losses = {}
         for key, output in outputs.items():
             space, target = self.spaces[key], obs[key]
@@ -64,7 +82,8 @@ class Decoder(nn.Module):
                 ]
                 losses[key] = torch.stack(parts).sum(0).unflatten(0, target.shape[:2])
             elif space.is_image:
-                losses[key] = (output - split_phases(target).float() / 255).square().sum((2, 3, 4))
+                pixels = split_patches(target, 2).float() / 255
+                losses[key] = (output - pixels).square().sum((2, 3, 4))
             else:
                 losses[key] = (output - symlog(target.float()).reshape(output.shape)).square().sum(-1)
         return losses
@@ -77,7 +96,7 @@ class Decoder(nn.Module):
             if space.is_discrete:
                 values[key] = torch.stack([part.argmax(-1) for part in output.split(space.classes, dim=-1)], dim=-1)
             elif space.is_image:
-                values[key] = join_phases(output)
+                values[key] = join_patches(output, 2)
             else:
                 values[key] = symexp(output).unflatten(-1, space.shape) if space.shape else symexp(output).squeeze(-1)
         return values

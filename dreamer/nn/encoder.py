@@ -13,6 +13,7 @@ from dreamer.config.schema import EncoderConfig
 from dreamer.nn.convs import PoolConv, StridedConv, mirrored
 from dreamer.nn.distributions import one_hot
 from dreamer.nn.layers import MLP, RMSNorm
+from dreamer.nn.patches import PatchDown, split_patches
 from dreamer.ops.symlog import symlog
 from dreamer.types import Space
 
@@ -34,7 +35,8 @@ class Encoder(nn.Module):
             self.vector = MLP(size, units, config.layers)
             self.out_features += units
         if self.image_keys:
-            self.image = ImageEncoder(config, [self.spaces[key] for key in self.image_keys], depth)
+            network = PatchEncoder if config.patch else ImageEncoder
+            self.image = network(config, [self.spaces[key] for key in self.image_keys], depth)
             self.out_features += self.image.out_features
 
     def forward(self, obs: dict[str, Tensor]) -> Float[Tensor, "B T E"]:
@@ -77,4 +79,30 @@ class ImageEncoder(nn.Module):
             x = F.silu(norm(conv(x)))
         if self.strided:
             x = mirrored(x)
+        return x.flatten(1).unflatten(0, image.shape[:2])
+
+
+class PatchEncoder(nn.Module):
+    """Stages of matrix product, norm, SiLU: over squares of `config.patch` pixels, then of 2 by 2 pixels.
+
+    image uint8 [B T h w c] -> [B T (h / patch / 2^(stages - 1)) (the same of w) channels], flattened in this order.
+    """
+
+    def __init__(self, config: EncoderConfig, spaces: list[Space], depth: int) -> None:
+        super().__init__()
+        channels = [sum(space.shape[2] for space in spaces), *(depth * mult for mult in config.mults)]
+        first, *others = pairwise(channels)
+        self.first = PatchDown(*first, config.patch)
+        self.others = nn.ModuleList(PatchDown(*pair, 2) for pair in others)
+        self.norms = nn.ModuleList(RMSNorm(size) for size in channels[1:])
+        height, width, _ = spaces[0].shape
+        factor = config.patch * 2 ** len(others)
+        self.out_features = (height // factor) * (width // factor) * channels[-1]
+
+    def forward(self, image: Tensor) -> Float[Tensor, "B T E"]:
+        squares = split_patches(image.flatten(0, 1), self.first.side)  # of bytes, a quarter of what floats would move
+        x = self.first.linear(squares.float() / 255 - 0.5)
+        x = F.silu(self.norms[0](x))
+        for stage, norm in zip(self.others, self.norms[1:], strict=True):
+            x = F.silu(norm(stage(x)))
         return x.flatten(1).unflatten(0, image.shape[:2])

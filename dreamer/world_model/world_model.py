@@ -89,7 +89,7 @@ class WorldModel(nn.Module):
             "rep": rep,
             "reward": self.reward.loss(reward_logits, batch.reward),
             "cont": self.cont.loss(cont_logit, cont_target),
-            **self.decoder.losses(self.decoder(post.latent), self.standardize(batch.obs)),
+            **self.decoder.losses(post.latent, self.standardize(batch.obs)),
         }
         with torch.no_grad():
             unimix = self.config.rssm.unimix

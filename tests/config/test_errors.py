@@ -40,6 +40,8 @@ OUT_OF_RANGE = {
     "model.imagination.horizon=0": "at least 1",
     "model.encoder.kernel=1": "at least 3 with model.encoder.strided=true",
     "model.decoder.kernel=1": "at least 3 with model.decoder.strided=true",
+    "model.decoder.every=3": "must divide batch_length=16",
+    "model.encoder.patch=3": "must be a multiple of 24, since model.encoder.mults has 4 stages, the first of factor 3",
     "model.imagination.last=17": "at most batch_length=16",
     "model.imagination.last=1": "0 (all rows) or at least 2",
     "replay.capacity=543": "at least 544",

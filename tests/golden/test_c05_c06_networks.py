@@ -81,7 +81,7 @@ def test_decoder(golden, variant):
     g = golden("c05b_decoder")
     decoder, obs, deter, stoch = decoder_case(g, variant)
     outputs = decoder(Latent(deter, stoch))
-    losses = decoder.losses(outputs, obs)
+    losses = decoder.errors(outputs, obs)
     for key, loss in losses.items():
         g.close(f"{variant}_{key}_loss", loss, 1e-4, 1e-3 if key == "image" else 1e-5)
     sum(loss.mean() for loss in losses.values()).backward()

@@ -1,6 +1,7 @@
 """Observations of several kinds through encoder and decoder."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +9,9 @@ from tiny import values
 from torch.nn.functional import cross_entropy
 
 from dreamer.config.schema import DecoderConfig, EncoderConfig
-from dreamer.nn.convs import split_phases
 from dreamer.nn.decoder import Decoder
 from dreamer.nn.encoder import Encoder
+from dreamer.nn.patches import split_patches
 from dreamer.ops.symlog import symlog
 from dreamer.types import Latent, Space
 
@@ -24,12 +25,12 @@ SPACES = {
 UNITS, DEPTH, DETER, STOCH = 10, 2, 8, 6
 
 
-def encoder(spaces: dict[str, Space], mults: tuple[int, ...] = (2, 3), strided: bool = False) -> Encoder:
-    return Encoder(EncoderConfig(layers=1, mults=list(mults), strided=strided), spaces, UNITS, DEPTH)
+def encoder(spaces: dict[str, Space], mults: tuple[int, ...] = (2, 3), **layers: Any) -> Encoder:
+    return Encoder(EncoderConfig(layers=1, mults=list(mults), **layers), spaces, UNITS, DEPTH)
 
 
-def decoder(spaces: dict[str, Space], mults: tuple[int, ...] = (2, 3), strided: bool = False) -> Decoder:
-    config = DecoderConfig(layers=1, mults=list(mults), strided=strided, blocks=2)
+def decoder(spaces: dict[str, Space], mults: tuple[int, ...] = (2, 3), **layers: Any) -> Decoder:
+    config = DecoderConfig(layers=1, mults=list(mults), blocks=2, **layers)
     return Decoder(config, spaces, DETER, STOCH, UNITS, DEPTH)
 
 
@@ -77,15 +78,16 @@ def test_vectors_are_symlogged_and_discrete_entries_one_hot() -> None:
     assert dials.tolist() == [[[0, 0, 1, 0, 0, 1]]]
 
 
-@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("layers", [{}, {"strided": True}, {"patch": 4}])
 @pytest.mark.parametrize("size", [(96, 96), (32, 48)])
-def test_images_of_other_sizes_come_back_in_their_size(size: tuple[int, int], strided: bool) -> None:
+def test_images_of_other_sizes_come_back_in_their_size(size: tuple[int, int], layers: dict[str, Any]) -> None:
     spaces = {"image": Space((*size, 1), "uint8")}
     obs = observations(spaces)
-    net = encoder(spaces, (1, 1, 2, 2), strided)
+    mults = (1, 1, 2) if "patch" in layers else (1, 1, 2, 2)
+    net = encoder(spaces, mults, **layers)
     assert net(obs).shape == (2, 3, net.out_features)
     assert net.out_features == size[0] * size[1] // 256 * 2 * DEPTH
-    net = decoder(spaces, (1, 1, 2, 2), strided)
+    net = decoder(spaces, (1, 1, 2, 2), strided="strided" in layers)
     assert net.observations(net(latent()))["image"].shape == (2, 3, *size, 1)
 
 
@@ -105,10 +107,10 @@ def test_predictions_have_the_shape_and_units_of_the_observations() -> None:
 
 def test_a_perfect_prediction_has_no_loss_and_reads_back_as_the_observation() -> None:
     net, obs = decoder(SPACES), observations(SPACES)
-    perfect = {key: split_phases(obs[key] / 255) for key in ("wrist", "depth")}
+    perfect = {key: split_patches(obs[key] / 255, 2) for key in ("wrist", "depth")}
     perfect |= {key: symlog(obs[key]).reshape(2, 3, -1) for key in ("pose", "height")}
     perfect["dials"] = 100 * encoder(SPACES).flat_vector("dials", obs["dials"])
-    for key, loss in net.losses(perfect, obs).items():
+    for key, loss in net.errors(perfect, obs).items():
         assert torch.equal(loss, torch.zeros(2, 3)), key
     back = net.observations(perfect)
     torch.testing.assert_close(back["pose"], obs["pose"])
@@ -117,11 +119,27 @@ def test_a_perfect_prediction_has_no_loss_and_reads_back_as_the_observation() ->
     torch.testing.assert_close(255 * back["wrist"], obs["wrist"].float())
 
 
+def test_of_images_one_in_so_many_steps_is_reconstructed_from_a_random_first_one() -> None:
+    net, obs, states = decoder(SPACES, every=3), observations(SPACES), latent()
+    whole = net.errors(net(states), obs)
+    met = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        losses = net.losses(states, obs)
+        for key, loss in losses.items():
+            if not SPACES[key].is_image:
+                torch.testing.assert_close(loss, whole[key])
+        (step,) = (t for t in range(3) if torch.allclose(losses["wrist"], whole["wrist"][:, [t]]))
+        torch.testing.assert_close(losses["depth"], whole["depth"][:, [step]])
+        met.add(step)
+    assert met == {0, 1, 2}
+
+
 def test_losses_sum_over_the_dimensions_of_a_key() -> None:
     net, obs = decoder(SPACES), observations(SPACES)
     outputs = {key: torch.zeros_like(value) for key, value in net(latent()).items()}
     outputs["dials"] = torch.randn(2, 3, 6)
-    losses = net.losses(outputs, obs)
+    losses = net.errors(outputs, obs)
     for b, t in itertools.product(range(2), range(3)):
         torch.testing.assert_close(losses["pose"][b, t], symlog(obs["pose"][b, t]).square().sum())
         torch.testing.assert_close(losses["height"][b, t], symlog(obs["height"][b, t]) ** 2)
