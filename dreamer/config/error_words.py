@@ -39,12 +39,17 @@ KINDS = {
 
 
 def check_words(words: list[str], schema: type) -> None:
-    """HydraException for words that make Hydra itself fail: `=3` has no key, and `env=[1]` lists no options."""
+    """HydraException for words that make Hydra itself fail: `=3` has no key, `env=[1]` lists no options, and
+    `env.kwargs=${seed}` is a mapping that another word may not add to."""
+    blocks = _blocks(schema)
     for word in words:
-        if word.lstrip("+~").startswith("="):
+        key, _, value = word.lstrip("+~").partition("=")
+        if not key and "=" in word:
             raise OverrideParseException(override=word, message="no key")
         if "=[" in word and _names_no_option(word, schema):
             raise HydraException(f"{_shortened(word)} {NO_OPTION}")
+        if key in blocks and "${" in value and not value.startswith("{"):
+            raise HydraException(_wrong_type(key, _shortened(value), schema))
 
 
 def describe(error: Exception, schema: type) -> str:
@@ -118,6 +123,13 @@ def _entries(value: Any) -> list[Any]:
     if isinstance(value, ChoiceSweep):
         return [entry for choice in value.list for entry in _entries(choice)]
     return value if isinstance(value, list) else [value]
+
+
+def _blocks(schema: type) -> set[str]:
+    """Keys that hold others: `model.rssm`, or `env.kwargs`."""
+    known = [(name, str(item.type)) for name, item, _ in leaves(schema)]
+    groups = {name.rpartition(".")[0] for name, _ in known}
+    return {group for group in groups if "." in group} | {name for name, kind in known if kind.startswith("dict")}
 
 
 def _has_too_many_digits(word: str, schema: type) -> bool:
