@@ -44,7 +44,7 @@ def check_words(words: list[str], schema: type) -> None:
     blocks = _blocks(schema)
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
-        if not key and "=" in word:
+        if not key:
             raise OverrideParseException(override=word, message="no key")
         if "=[" in word and _names_no_option(word, schema):
             raise HydraException(f"{_shortened(word)} {NO_OPTION}")

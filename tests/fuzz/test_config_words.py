@@ -202,6 +202,7 @@ def told(base: int, words: list[str]) -> str | Config:
 @example(0, ["=0"])  # was called group=option
 @example(0, ["+={a: 0}"])  # was called ''
 @example(0, ["+="])  # was a traceback
+@example(0, ["~"])  # was called ''
 @example(0, ["preset=[1,2]"])  # was a traceback
 @example(0, ["env.kwargs=${seed}", "env.kwargs.gravity=0"])  # was a traceback
 @example(0, ["~model=3"])  # was a traceback
