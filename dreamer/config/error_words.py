@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -20,8 +19,8 @@ from dreamer.config.bounds import leaves, nearest
 GROUPS_WITHOUT_KEYS = ("preset", "experiment", "debug")
 NAMELESS_OPTION = "Config group override "
 NO_OPTION = "must name an option of that group; --help lists them."
-TOO_MANY_DIGITS = "Exceeds the limit"
-NAMELESS = (NAMELESS_OPTION, TOO_MANY_DIGITS, "Only one of --run")
+MOST_DIGITS = 300  # with some more Python makes no float of a number, and with some thousand it does not read it
+NAMELESS = (NAMELESS_OPTION, "Only one of --run")
 """How the plain ValueErrors begin that Hydra raises of a word without naming it."""
 KINDS = {
     "int": "a whole number, such as 16",
@@ -39,13 +38,15 @@ KINDS = {
 
 
 def check_words(words: list[str], schema: type) -> None:
-    """HydraException for words that make Hydra itself fail: `=3` has no key, `env=[1]` lists no options, and
-    `env.kwargs=${seed}` is a mapping that another word may not add to."""
+    """HydraException for words that make Hydra itself fail: `=3` has no key, `env=[1]` lists no options,
+    `env.kwargs=${seed}` is a mapping that no other word can add to, and some numbers are too long for Python."""
     blocks = _blocks(schema)
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
         if not key:
             raise OverrideParseException(override=word, message="no key")
+        if any(len(digits) > MOST_DIGITS for digits in re.findall(r"[\d_]+", word)):
+            raise HydraException(f"{_shortened(word)} has more digits than a number can have; write it as 1e6.")
         if "=[" in word and _names_no_option(word, schema):
             raise HydraException(f"{_shortened(word)} {NO_OPTION}")
         if key in blocks and "${" in value and not value.startswith("{"):
@@ -56,9 +57,9 @@ def describe(error: Exception, schema: type) -> str:
     """One or two lines for an error that Hydra, OmegaConf or YAML raised while composing a config of type `schema`."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return _unknown_option(error.missing_cfg_file, [name for name in error.options if not name.startswith("_")])
-    for begin, is_meant, otherwise, fault in UNNAMED:
-        if str(error).startswith(begin):
-            return f"{_typed(is_meant, schema, otherwise)} {fault}"
+    if str(error).startswith(NAMELESS_OPTION):
+        word = next((word for word in sys.argv[1:] if _names_no_option(word, schema)), "group=option")
+        return f"{_shortened(word)} {NO_OPTION}"
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write key=value, and quotes around a value with spaces or commas."
     if isinstance(error, MarkedYAMLError):
@@ -95,12 +96,6 @@ def _unknown_option(path: str, options: list[str]) -> str:
     return f"unknown {group} '{option}'; {hint}"
 
 
-def _typed(is_meant: Callable[[str, type], bool], schema: type, otherwise: str) -> str:
-    """The argument that Hydra complains of without naming it; the beginning of a long one."""
-    word = next((word for word in sys.argv[1:] if is_meant(word, schema)), otherwise)
-    return _shortened(word)
-
-
 def _shortened(word: str) -> str:
     return word if len(word) <= 80 else f"{word[:80]}..."
 
@@ -132,10 +127,6 @@ def _blocks(schema: type) -> set[str]:
     return {group for group in groups if "." in group} | {name for name, kind in known if kind.startswith("dict")}
 
 
-def _has_too_many_digits(word: str, schema: type) -> bool:
-    return any(len(digits) > sys.get_int_max_str_digits() for digits in re.findall(r"[\d_]+", word))
-
-
 def _unknown_key(key: str, schema: type) -> str:
     """Likeness of the last word counts too, so that `lr` finds model.optim.lr."""
     known = [name for name, _, _ in leaves(schema)]
@@ -164,10 +155,3 @@ def _wrong_type(key: str, value: str, schema: type) -> str:
 def _value(error: ValidationError) -> str:
     found = re.search(r"[Vv]alue '(.*?)'", str(error.msg))
     return found[1] if found else "this value"
-
-
-UNNAMED = (
-    (NAMELESS_OPTION, _names_no_option, "group=option", NO_OPTION),
-    (TOO_MANY_DIGITS, _has_too_many_digits, "a number", "has more digits than Python reads; write it as 1e6."),
-)
-"""Errors that do not name their word: how each begins, how to know the word, what else to call it, and the fault."""

@@ -205,6 +205,7 @@ def told(base: int, words: list[str]) -> str | Config:
 @example(0, ["~"])  # was called ''
 @example(0, ["preset=[1,2]"])  # was a traceback
 @example(0, ["env.kwargs=${seed}", "env.kwargs.gravity=0"])  # was a traceback
+@example(0, ["model.optim.eps=" + "9" * 320])  # was a traceback
 @example(0, ["~model=3"])  # was a traceback
 @example(0, ["seed=" + "9" * 5000])  # was a traceback
 @example(1, ["env.kwargs.a.b=???"])  # was named by its last word only
