@@ -67,6 +67,7 @@ def peaks() -> list[int]:
     return [before, while_held, peak_memory()]
 
 
+@pytest.mark.slow
 def test_peak_memory_counts_what_was_freed_and_not_what_another_process_holds():
     held = torch.ones(300_000_000, dtype=torch.uint8)
     before, while_held, after = in_fresh_process(peaks)

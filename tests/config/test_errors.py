@@ -163,6 +163,7 @@ def test_saved_config_of_another_version_is_refused_by_its_key(composed):
         from_dict(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -57,7 +57,7 @@ def record(run: Any) -> list[tuple[int, int]]:
 # Of 15 rows: less than the batch rule allows, 1/4, 2.2, and 1/4 that become 2.2 updates a step.
 @pytest.mark.parametrize(("train_ratio", "early_ratio"), [(0.9, None), (3.75, None), (33.0, None), (33.0, 3.75)])
 @pytest.mark.parametrize("num_envs", [1, 2])
-@pytest.mark.parametrize("max_steps", [399, 400, 403])
+@pytest.mark.parametrize("max_steps", [pytest.param(399, marks=pytest.mark.slow), 400, 403])
 def test_policy_of_every_step_and_number_of_updates_are_those_of_lock_step(
     build: Build, build_beside: Build, train_ratio: float, early_ratio: float | None, num_envs: int, max_steps: int
 ) -> None:
@@ -110,7 +110,9 @@ def same(got: list[Batch], expected: list[Batch]) -> None:
 
 @pytest.mark.parametrize(("train_ratio", "early_ratio"), [(3.75, None), (33.0, None), (33.0, 3.75)])
 @pytest.mark.parametrize("leave", ["saved", "stopped", "max_steps"])
-@pytest.mark.parametrize("stop_after", [1, 10, 26])
+@pytest.mark.parametrize(
+    "stop_after", [pytest.param(1, marks=pytest.mark.slow), 10, pytest.param(26, marks=pytest.mark.slow)]
+)
 def test_run_saved_beside_a_phase_and_resumed_yields_what_an_unbroken_one_does(
     build_beside: Build, train_ratio: float, early_ratio: float | None, leave: str, stop_after: int
 ) -> None:

@@ -6,7 +6,8 @@ import pytest
 from crash_points import CONFIGS, OTHERS
 
 
-@pytest.mark.parametrize("config", [pytest.param("ram_one_full", marks=pytest.mark.slow), "disk_two_full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["ram_one_full", "disk_two_full"])
 def test_run_stopped_at_some_of_its_updates_equals_a_whole_one(cut_off, config):
     (result,) = cut_off(f"configs={config}", "modes=stop", "tries=5")
     assert result["faults"] == [] and result["tried"] == 5

@@ -87,6 +87,7 @@ def test_what_picks_one_part_for_the_table_and_the_json(benchmark_py, tmp_path):
     assert shown == ["machine", "versions", "commit", "what", "policy"]
 
 
+@pytest.mark.slow
 def test_phases_add_up_to_the_update(tiny):
     config = tiny("env=dummy_counter", "env.obs=both")
     entry = measure_update(config, [1], Budget(0.5, 5))

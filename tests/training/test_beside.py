@@ -53,6 +53,7 @@ def test_runs_are_repeatable_to_the_bit_on_and_off_and_make_the_same_number_of_u
     assert not torch.equal(on["state_dict"][key], off["state_dict"][key]), "batches hold other rows"
 
 
+@pytest.mark.slow
 def test_another_overlap_is_another_experiment(tiny, run, tmp_path):
     run("run")
     with pytest.raises(ValueError, match=r"trainer.overlap: False -> True"):

@@ -65,7 +65,14 @@ def storage(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=[(1, 12), (1, 60), (2, 24), (2, 120)], ids=["1_full", "1_filling", "2_full", "2_filling"])
+@pytest.fixture(
+    params=[
+        pytest.param((1, 12), marks=pytest.mark.slow, id="1_full"),
+        pytest.param((1, 60), marks=pytest.mark.slow, id="1_filling"),
+        pytest.param((2, 24), id="2_full"),
+        pytest.param((2, 120), marks=pytest.mark.slow, id="2_filling"),
+    ]
+)
 def ring(request: pytest.FixtureRequest, storage: str) -> dict[str, Any]:
     """Settings of a ring that is full when it is saved, or is not yet; of one environment or two."""
     num_streams, capacity = request.param

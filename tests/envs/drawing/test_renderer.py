@@ -241,6 +241,7 @@ def test_an_environment_may_go_from_thread_to_thread(mode: str) -> None:
     other.close()
 
 
+@pytest.mark.slow
 def test_modes_take_turns_on_one_thread_without_drawing_into_each_other() -> None:
     names = ("walker_walk", "cartpole_balance", "hopper_stand")
     envs = [(name, mode, DMC(name, "vision", 1, 32, 0, mode)) for mode in ("reference", "near") for name in names]
@@ -291,6 +292,7 @@ for mode in ("lossless", "near", "near2", "fast"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="egl and osmesa are for Linux")
 @pytest.mark.parametrize("backend", ["egl", "osmesa"])
 def test_a_backend_draws_all_modes_and_says_nothing_at_exit(backend: str, can_draw: Callable[[str], bool]) -> None:

@@ -53,6 +53,7 @@ def test_the_seed_alone_determines_an_episode_in_another_process_too() -> None:
     assert other.stdout.split()[-1] == look(3, 600) != look(8, 600)
 
 
+@pytest.mark.slow
 def test_death_is_terminal_and_the_end_of_the_day_is_not() -> None:
     env = make_env(config(kwargs={"length": 3}))
     env.reset(0)
