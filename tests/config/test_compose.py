@@ -47,6 +47,7 @@ def test_pixel_experiments_hold_the_authors_settings_for_any_network(
     assert config.replay.capacity >= 1.05 * max_steps / repeat, "rows would be evicted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("debug", ["debug=tiny", "debug=profile"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_debug_goes_with_every_experiment_and_another_task(composed, debug, experiment):

@@ -16,6 +16,7 @@ OTHER = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", SAME)
 def test_where_and_how_long_a_run_goes_does_not_change_the_experiment(composed, word):
     old, new = parse(composed()), parse(composed(word))

@@ -108,7 +108,10 @@ def same(got: list[Batch], expected: list[Batch]) -> None:
         assert torch.equal(one.context_deter, other.context_deter)
 
 
-@pytest.mark.parametrize(("train_ratio", "early_ratio"), [(3.75, None), (33.0, None), (33.0, 3.75)])
+@pytest.mark.parametrize(
+    ("train_ratio", "early_ratio"),
+    [pytest.param(3.75, None, marks=pytest.mark.slow), pytest.param(33.0, None, marks=pytest.mark.slow), (33.0, 3.75)],
+)
 @pytest.mark.parametrize("leave", ["saved", "stopped", "max_steps"])
 @pytest.mark.parametrize(
     "stop_after", [pytest.param(1, marks=pytest.mark.slow), 10, pytest.param(26, marks=pytest.mark.slow)]

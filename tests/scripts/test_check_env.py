@@ -78,6 +78,7 @@ def test_a_sound_environment_is_described_and_drawn(check_env_py, tmp_path):
         assert sheet.width == 4 * 130
 
 
+@pytest.mark.slow
 def test_several_pictures_stand_side_by_side(check_env_py, tmp_path):
     result = check_env_py("env=custom", "env.class=my_env.Pair", "steps=20", "out=sheet.png")
     assert result.returncode == 0, result.stderr

@@ -127,13 +127,8 @@ def test_returns_csv_has_its_columns_and_rising_wall_time(trained):
     assert seconds == sorted(seconds) and seconds[-1] > 0
 
 
-@pytest.mark.parametrize(
-    "env",
-    [
-        "dummy_counter_discrete",
-        *(pytest.param(env, marks=pytest.mark.slow) for env in ("dummy_counter_multi_discrete", "dummy_recall")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["dummy_counter_discrete", "dummy_counter_multi_discrete", "dummy_recall"])
 def test_discrete_actions_and_several_environments_train(tiny, tmp_path, run_directory, env):
     words = ("env.obs=vision", "env.num_envs=2", "trainer.max_steps=1000", "trainer.eval_every=0")
     training = prepare(tiny(f"run_dir={tmp_path / 'run'}", f"env={env}", *words))

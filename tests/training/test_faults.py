@@ -108,6 +108,7 @@ def test_truncate_ends_the_episode_counts_it_and_trains_on(tiny, tmp_path, run_d
     assert {row["length"] for row in run.returns} == {20.0}  # a cut episode is not logged as one that ended
 
 
+@pytest.mark.slow
 def test_an_environment_that_gives_nothing_sound_ends_the_run_all_the_same(tiny, tmp_path):
     words = ("env.on_fault=truncate", "env.kwargs={fault: nan_pose, row: 0, episode: 2, every: 1}")
     with pytest.raises(RunStopped, match=r"row 0: observation pose holds nan .* this came from several episodes"):

@@ -123,6 +123,7 @@ def test_precision_is_float32_on_a_cpu_unless_asked_for():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_runs_on_a_cpu(tiny, tmp_path, run_directory):
     from dreamer.training.run import prepare
 

@@ -94,6 +94,7 @@ def test_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, tmp_pa
     assert steps == [row["env_step"] for row in whole.returns]
 
 
+@pytest.mark.slow
 def test_finished_run_started_again_says_so_and_changes_nothing(tiny, tmp_path, run_directory, capsys):
     words = (*COUNTER, "trainer.max_steps=500")
     train(tiny, tmp_path / "run", 500, *words)

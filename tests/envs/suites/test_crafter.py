@@ -35,6 +35,7 @@ def look(seed: int, num: int) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_pictures_and_actions() -> None:
     env = make_env(config())
     assert env.obs_space == {"image": Space((64, 64, 3), "uint8")} and env.action_space == Space((1,), "int32", (17,))

@@ -175,6 +175,7 @@ def test_what_all_environments_have_to_say_is_said_once(capfd: pytest.CaptureFix
     assert capfd.readouterr().out.count("cameras.left of 84 x 84 pixels is resized to 32 x 32") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("renderer")
 def test_pictures_of_a_simulation_are_drawn_in_the_process_by_what_draws_here() -> None:
     config = EnvConfig(suite="dmc", name="walker_walk", size=32, num_envs=2, workers="process")

@@ -55,6 +55,7 @@ def test_a_directory_is_let_go_where_a_run_cannot_be_prepared_or_is_dropped(tiny
     RunLock(copied).release()
 
 
+@pytest.mark.slow
 def test_a_directory_that_another_run_has_filled_meanwhile_is_refused(tiny, tmp_path):
     training = prepare(tiny(f"run_dir={tmp_path / 'run'}", "trainer.max_steps=320", *COUNTER, NO_EVALUATION))
     train(tiny, tmp_path / "run", 320, *COUNTER, NO_EVALUATION)

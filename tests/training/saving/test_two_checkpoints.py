@@ -113,7 +113,8 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("at", [0, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("at", range(4))
 def test_a_run_killed_between_any_two_steps_of_a_save_goes_on(
     tiny, finished, copied, run_directory, monkeypatch, capsys, at
 ):
