@@ -51,7 +51,6 @@ def one_of(default: str, *words: str) -> Any:
 ALSO_SAID = {
     "gpu": "cuda",
     "metal": "mps",
-    "bf16": "bfloat16",
     "fp32": "float32",
     "pixels": "vision",
     "state": "proprio",

@@ -62,9 +62,11 @@ def parse(cfg: DictConfig) -> Config:
     """
     merged = OmegaConf.merge(OmegaConf.structured(keys_as_typed(Config)), OmegaConf.to_container(cfg))
     for key, value in flat(cast(dict[str, Any], OmegaConf.to_container(merged))).items():
-        if isinstance(value, list) and any(isinstance(entry, list | dict) for entry in value) and "kwargs" not in key:
+        if key.startswith("env.kwargs."):  # the user's own, of any kind
+            continue
+        if isinstance(value, list) and any(isinstance(entry, list | dict) for entry in value):
             raise ValueError(f"{key}={value} must be a list of plain values.")
-        if value in (MISSING, "") and not key.startswith("env.kwargs."):
+        if value in (MISSING, ""):
             raise ValueError(f"{key} has no value; give {key}=... on the command line or in a YAML file.")
     values = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
     values["env"] = as_fields(values["env"])

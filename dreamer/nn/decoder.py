@@ -56,21 +56,23 @@ class Decoder(nn.Module):
         parts = image.unflatten(-1, (4, -1)).split(sizes, dim=-1)
         return {key: part.flatten(-2) for key, part in zip(self.image_keys, parts, strict=True)}
 
-    def losses(self, latent: Latent, obs: dict[str, Tensor]) -> dict[str, Float[Tensor, "B rows"]]:
-        """Squared error summed over the dimensions of each key (no 1/2); cross-entropy for discrete entries.
-
-        Of images one in `config.every` time steps, from a random first one, so that the mean is the same on average.
-        """
+    def losses(self, latent: Latent, obs: dict[str, Tensor]) -> dict[str, Float[Tensor, "B _"]]:
+        """`errors` of what the latents predict: of vectors in every row, of images in those of `reconstructed_rows`."""
         deter, stoch = latent.deter, latent.stoch.flatten(-2)
-        losses = self.errors(self.predict_vectors(deter, stoch), obs)
+        rows = self.reconstructed_rows(deter)
+        images = self.predict_images(deter[:, rows], stoch[:, rows])
+        vectors = self.errors(self.predict_vectors(deter, stoch), obs)
+        return {**vectors, **self.errors(images, {key: obs[key][:, rows] for key in images})}
+
+    def reconstructed_rows(self, deter: Float[Tensor, "B T D"]) -> Tensor | slice:
+        """One in `config.every` time steps, from a random first one, so that the mean loss is the same on average."""
         if self.every == 1:
-            return {**losses, **self.errors(self.predict_images(deter, stoch), obs)}
+            return slice(None)
         first = torch.randint(self.every, (), device=deter.device)
-        steps = torch.arange(0, deter.shape[1] - self.every + 1, self.every, device=deter.device) + first
-        seen = {key: obs[key][:, steps] for key in self.image_keys}
-        return {**losses, **self.errors(self.predict_images(deter[:, steps], stoch[:, steps]), seen)}
+        return torch.arange(0, deter.shape[1] - self.every + 1, self.every, device=deter.device) + first
 
     def errors(self, outputs: dict[str, Tensor], obs: dict[str, Tensor]) -> dict[str, Float[Tensor, "B T"]]:
+        """Squared error summed over the dimensions of each key (no 1/2); cross-entropy for discrete entries."""
         losses = {}
         for key, output in outputs.items():
             space, target = self.spaces[key], obs[key]

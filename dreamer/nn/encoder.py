@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from dreamer.config.schema import EncoderConfig
 from dreamer.nn.convs import PoolConv, StridedConv, mirrored
 from dreamer.nn.distributions import one_hot
-from dreamer.nn.layers import MLP, RMSNorm
-from dreamer.nn.patches import PatchDown, split_patches
+from dreamer.nn.layers import MLP, Dense, RMSNorm
+from dreamer.nn.patches import split_patches
 from dreamer.ops.symlog import symlog
 from dreamer.types import Space
 
@@ -83,7 +83,7 @@ class ImageEncoder(nn.Module):
 
 
 class PatchEncoder(nn.Module):
-    """Stages of matrix product, norm, SiLU: over squares of `config.patch` pixels, then of 2 by 2 pixels.
+    """Stages of `Dense` layers: over squares of `config.patch` pixels, then of 2 by 2 pixels.
 
     image uint8 [B T h w c] -> [B T (h / patch / 2^(stages - 1)) (the same of w) channels], flattened in this order.
     """
@@ -92,17 +92,16 @@ class PatchEncoder(nn.Module):
         super().__init__()
         channels = [sum(space.shape[2] for space in spaces), *(depth * mult for mult in config.mults)]
         first, *others = pairwise(channels)
-        self.first = PatchDown(*first, config.patch)
-        self.others = nn.ModuleList(PatchDown(*pair, 2) for pair in others)
-        self.norms = nn.ModuleList(RMSNorm(size) for size in channels[1:])
+        self.side = config.patch
+        self.first = Dense(self.side**2 * first[0], first[1])
+        self.others = nn.ModuleList(Dense(4 * before, after) for before, after in others)
         height, width, _ = spaces[0].shape
-        factor = config.patch * 2 ** len(others)
+        factor = self.side * 2 ** len(others)
         self.out_features = (height // factor) * (width // factor) * channels[-1]
 
     def forward(self, image: Tensor) -> Float[Tensor, "B T E"]:
-        squares = split_patches(image.flatten(0, 1), self.first.side)  # of bytes, a quarter of what floats would move
-        x = self.first.linear(squares.float() / 255 - 0.5)
-        x = F.silu(self.norms[0](x))
-        for stage, norm in zip(self.others, self.norms[1:], strict=True):
-            x = F.silu(norm(stage(x)))
+        squares = split_patches(image.flatten(0, 1), self.side)  # of bytes, a quarter of what floats would move
+        x = self.first(squares.float() / 255 - 0.5)
+        for stage in self.others:
+            x = stage(split_patches(x, 2))
         return x.flatten(1).unflatten(0, image.shape[:2])

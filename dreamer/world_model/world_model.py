@@ -39,9 +39,9 @@ class Observed(NamedTuple):
 
 
 class WorldModelOutput(NamedTuple):
-    """losses: name -> [B T]; metrics: name -> scalar."""
+    """losses: name -> [B T], of images maybe fewer rows (`Decoder.reconstructed_rows`); metrics: name -> scalar."""
 
-    losses: dict[str, Float[Tensor, "B T"]]
+    losses: dict[str, Float[Tensor, "B _"]]
     metrics: dict[str, Float[Tensor, ""]]
 
 

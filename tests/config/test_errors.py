@@ -93,6 +93,13 @@ def test_value_out_of_range_is_refused_by_its_key(composed, typed, expected):
     assert message.startswith(typed) and expected in message and "\n" not in message
 
 
+def test_pictures_must_fit_the_squares_of_the_encoder(composed):
+    with pytest.raises(
+        ValueError, match=r"env\.size=64 must be a multiple of 24, since model\.encoder\.mults has 4 stages"
+    ):
+        parse(composed("model.encoder.patch=3"))
+
+
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [

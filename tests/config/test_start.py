@@ -1,23 +1,24 @@
 """--help and --cfg job answer at once, for they import neither torch nor a simulator."""
 
-import os
 import time
 
 import pytest
 from omegaconf import OmegaConf
 
-SECONDS = 4.0  # it takes 0.6 to 1.0 on two slow cores that are idle, and 2 where another thread shares the core
+SECONDS = 2.0  # what the command line promises; it takes 0.6 to 1.0 on two slow cores
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--cfg", "job")])
-def test_answer_comes_at_once_and_without_torch(train_py, words):
-    wall, before = time.perf_counter(), os.times()
-    result = train_py(*words)
-    after = os.times()
-    assert result.returncode == 0, result.stderr
-    # Processor time, since other work on the machine is not what is measured; Windows does not tell that of children.
-    processor = after.children_user - before.children_user + after.children_system - before.children_system
-    assert (processor or time.perf_counter() - wall) < SECONDS
+def test_answer_comes_within_two_seconds_and_without_torch(train_py, words):
+    times = []
+    for _ in range(3):  # the best of three: other work on the machine is not what is measured
+        start = time.perf_counter()
+        result = train_py(*words)
+        times.append(time.perf_counter() - start)
+        assert result.returncode == 0, result.stderr
+        if times[-1] < SECONDS:
+            break
+    assert min(times) < SECONDS
     imported = train_py(*words, flags=("-X", "importtime")).stderr
     modules = {line.rpartition("|")[2].strip() for line in imported.splitlines()}
     assert "hydra" in modules

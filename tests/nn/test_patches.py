@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dreamer.nn.patches import PatchDown, join_patches, split_patches
+from dreamer.nn.layers import Linear
+from dreamer.nn.patches import join_patches, split_patches
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])
@@ -23,9 +24,9 @@ def test_a_square_becomes_the_channels_of_one_pixel(side: int, channels: int, dt
 
 
 @torch.no_grad()
-def test_patch_down_is_a_convolution_with_kernel_and_stride_of_its_side() -> None:
-    layer, image = PatchDown(3, 5, 4), torch.randn(2, 8, 12, 3)
-    nn.init.normal_(layer.linear.bias)
-    weight = layer.linear.weight.unflatten(1, (4, 4, 3)).permute(0, 3, 1, 2)
-    expected = F.conv2d(image.permute(0, 3, 1, 2), weight, layer.linear.bias, stride=4).permute(0, 2, 3, 1)
-    torch.testing.assert_close(layer(image), expected)
+def test_a_layer_over_squares_is_a_convolution_with_kernel_and_stride_of_their_side() -> None:
+    layer, image = Linear(4 * 4 * 3, 5), torch.randn(2, 8, 12, 3)
+    nn.init.normal_(layer.bias)
+    weight = layer.weight.unflatten(1, (4, 4, 3)).permute(0, 3, 1, 2)
+    expected = F.conv2d(image.permute(0, 3, 1, 2), weight, layer.bias, stride=4).permute(0, 2, 3, 1)
+    torch.testing.assert_close(layer(split_patches(image, 4)), expected)
