@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from dreamer.behavior.actor_critic import ActorCritic
-from dreamer.config.schema import LOSS_NAMES, ModelConfig
+from dreamer.behavior.explore.make import make_explore
+from dreamer.config.schema import LOSS_NAMES, ExploreConfig, ModelConfig
 from dreamer.types import LatentArrays, Space
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
@@ -24,6 +25,7 @@ class Agent(nn.Module):
         obs_space: dict[str, Space],
         action_space: Space,
         precision: Literal["float32", "bfloat16"] = "float32",
+        explore: ExploreConfig | None = None,
     ) -> None:
         super().__init__()
         if clash := LOSS_NAMES.intersection(obs_space):
@@ -31,6 +33,7 @@ class Agent(nn.Module):
         self.config, self.obs_space, self.action_space, self.precision = config, obs_space, action_space, precision
         self.world_model = WorldModel(config, obs_space, action_space)
         self.actor_critic = ActorCritic(config, self.world_model.features, action_space)
+        self.explore = make_explore(explore or ExploreConfig(), config, self.world_model.features, action_space)
 
     def loss_scale(self, name: str) -> float:
         """Weight of a loss in the total: of a reconstructed key `rec`, or `rec_vector` if it is no image."""
@@ -52,7 +55,7 @@ class Agent(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters as "world", "actor" and "critic"."""
         return {
-            "world": list(self.world_model.parameters()),
+            "world": [*self.world_model.parameters(), *self.explore.parameters()],
             "actor": list(self.actor_critic.actor.parameters()),
             "critic": list(self.actor_critic.critic.parameters()),
         }

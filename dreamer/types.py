@@ -1,7 +1,8 @@
 """The words that every floor shares: spaces, one environment step, latents, batches and the Policy protocol.
 
 Dimension letters in shapes: B batch, T time, N imagined starts, H horizon (H1 = H + 1), S stochastic groups,
-K classes per group, D deter, E embedding, F feature, A action vector, U units, G blocks; h w c pixels. Batch first,
+K classes per group, D deter, E embedding, F feature, A action vector, U units, G blocks, M heads of an ensemble; h w c
+pixels. Batch first,
 time second.
 """
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import MISSING as NO_DEFAULT
 
 from dreamer.config.bounds import leaves, nearest_multiple
-from dreamer.config.schema import SUITE_KEYS, SUITES, Config, EnvConfig, ModelConfig
+from dreamer.config.schema import EXPLORE_KEYS, SUITE_KEYS, SUITES, Config, EnvConfig, ExploreConfig, ModelConfig
 
 
 def check_suite(env: EnvConfig) -> None:
@@ -23,6 +23,16 @@ def check_suite(env: EnvConfig) -> None:
             raise ValueError(f"env.{key} has no value; give env.{key}=... on the command line or in a YAML file.")
     if env.obs not in suite.obs:
         raise ValueError(f"env.obs={env.obs} must be {' or '.join(suite.obs)} with env.suite={env.suite}.")
+
+
+def check_explore(explore: ExploreConfig) -> None:
+    """Whether the keys are of the way to explore that was chosen."""
+    for key, item, value in leaves(explore):
+        if key != "name" and key not in EXPLORE_KEYS[explore.name] and value != item.default:
+            others = " or ".join(f"explore={name}" for name, keys in EXPLORE_KEYS.items() if key in keys)
+            raise ValueError(
+                f"explore.{key}={value} means nothing with explore={explore.name}; it belongs to {others}."
+            )
 
 
 def check_network(config: Config) -> None:

@@ -173,6 +173,7 @@ class LossScales:
     actor: float = bounded(1.0, low=0)
     critic: float = bounded(1.0, low=0)
     replay_value: float = bounded(0.3, low=0)
+    disagreement: float = bounded(1.0, low=0)  # of explore=disagreement
 
 
 LOSS_NAMES = frozenset({"total", *(item.name for item in fields(LossScales))})
@@ -217,6 +218,28 @@ class ModelConfig:
     @property
     def discount(self) -> float:
         return 1 - 1 / self.discount_horizon
+
+
+EXPLORE_KEYS = {"policy": (), "noise": ("steps", "noise"), "disagreement": ("steps", "weight", "heads")}
+"""The ways to explore, and the keys that each has a use for."""
+
+
+@dataclass
+class ExploreConfig:
+    """What makes the agent try more than its policy does; each way is a file in dreamer/behavior."""
+
+    name: str = one_of("policy", "noise", "disagreement")
+    steps: int | float = bounded(50_000, low=1, is_whole=True)  # policy steps over which it fades to nothing
+    noise: float = bounded(0.3, above=0, high=1)  # standard deviation of the noise at first; share of random choices
+    weight: float = bounded(0.5, above=0)  # mean bonus of a policy step at first, in units of the reward
+    heads: int = bounded(5, low=2, high=64)  # networks that may disagree
+
+    def __post_init__(self) -> None:
+        self.steps = whole(self.steps)
+
+    def strength(self, policy_steps: int) -> float:
+        """From 1 at the start to 0 after `steps` policy steps."""
+        return max(0.0, 1 - policy_steps / self.steps)
 
 
 @dataclass
@@ -276,6 +299,7 @@ class LoggerConfig:
 class Config:
     env: EnvConfig = field(default_factory=EnvConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

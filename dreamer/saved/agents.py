@@ -92,11 +92,11 @@ def load_agent(
     """The agent of a checkpoint, ready to act; ValueError where its weights are of another architecture."""
     try:
         with torch.device("meta"):  # shapes alone: a config that asks for more than the file holds takes no memory
-            shapes = Agent(config.model, obs_space, action_space)
+            shapes = Agent(config.model, obs_space, action_space, explore=config.explore)
     except (RuntimeError, TypeError, OverflowError) as error:
         raise ValueError(f"checkpoint={path} asks for networks that no machine holds: {error}.") from error
     _weights_for(shapes, state, path)
-    agent = Agent(config.model, obs_space, action_space)
+    agent = Agent(config.model, obs_space, action_space, explore=config.explore)
     load_weights(agent, state, path)
     return agent.eval()
 

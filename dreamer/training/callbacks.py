@@ -50,6 +50,18 @@ class FitStandardize(Callback):
             )
 
 
+class FadeExploration(Callback):
+    """Before each update: tells the way to explore how far the run is."""
+
+    def __init__(self, dataset: ReplayDataset, agent: Agent) -> None:
+        self.dataset, self.explore = dataset, agent.explore
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.explore.fade(self.dataset.collector.policy_steps)
+
+
 class LatentWriteBack(Callback):
     """Refreshes the stored latents of the rows that were trained on, before the next batch is drawn."""
 

@@ -58,19 +58,22 @@ class DreamerModule(L.LightningModule):
             )  # fmt: skip
             self.after_phase("imagine")
             model = world_model.loss(batch, post)  # reconstruction, reward, continue, dynamics, representation
-            behavior = actor_critic.loss(rollout)  # actor and critic, on imagined trajectories
+            explored = agent.explore(rollout, batch, post)  # rewards as they are, or with a bonus
+            behavior = actor_critic.loss(explored.rollout)  # actor and critic, on imagined trajectories
             bootstrap = behavior.ret[:, 0].unflatten(0, recent.deter.shape[:2])
-            replay_value = actor_critic.replay_loss(batch, feature(recent), bootstrap)  # critic, on replayed ones
+            replay_value = actor_critic.replay_loss(
+                explored.batch, feature(recent), bootstrap
+            )  # critic, on replayed ones
 
         self.after_phase("heads")
-        losses = {**model.losses, **behavior.losses, "replay_value": replay_value}
+        losses = {**model.losses, **behavior.losses, **explored.losses, "replay_value": replay_value}
         total = torch.stack([agent.loss_scale(name) * loss.mean() for name, loss in losses.items()]).sum()
         agent.zero_grad()
         total.backward()
         self.after_phase("backward")
 
         metrics = {f"loss/{name}": loss.detach().mean() for name, loss in losses.items()}
-        metrics.update(model.metrics, **behavior.metrics)
+        metrics.update({**model.metrics, **explored.metrics, **behavior.metrics})
         metrics["loss/total"] = total.detach()
         latent = post.latent
         return {"metrics": metrics, "deter": latent.deter.detach(), "stoch": latent.stoch.detach().argmax(-1)}

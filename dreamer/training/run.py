@@ -153,7 +153,7 @@ class Training:
 
         1. ReplayDataset takes policy steps (Collector: environments, Player, Replay.add) until an update is due;
         2. ReplayDataset draws a batch, or with `trainer.overlap` does so before the steps of 1 are stored;
-        3. FitStandardize, before the first update alone, takes the spread of vectors from replay;
+        3. FitStandardize, before the first update alone, takes the spread of vectors from replay; FadeExploration;
         4. DreamerModule.training_step: losses, one backward pass, one step of LaProp, the slow critic;
         5. RunLog takes the time and logs what is due, against environment steps;
         6. LatentWriteBack stores the refreshed latents in replay;
@@ -164,6 +164,7 @@ class Training:
         config, dataset, run_dir = self.config, self.dataset, self.run_dir
         parts: list[Callback] = [
             callbacks.FitStandardize(dataset, self.agent),
+            callbacks.FadeExploration(dataset, self.agent),
             log,  # before the others, since it measures how long the update itself took
             callbacks.LatentWriteBack(dataset),
             callbacks.Evaluate(config, dataset, self.agent, lambda: make_env(config.env), log, stop),
@@ -258,7 +259,8 @@ def build_agent(config: Config, obs_space: dict[str, Space], action_space: Space
             height, width, _ = space.shape
             check_picture_networks(config.model, f"{key} of {height} x {width} pixels", height, width)
     device = choose_device(config.trainer.device)
-    return Agent(config.model, obs_space, action_space, choose_precision(config.trainer.precision, device)).to(device)
+    precision = choose_precision(config.trainer.precision, device)
+    return Agent(config.model, obs_space, action_space, precision, config.explore).to(device)
 
 
 def quiet_libraries() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dreamer.agent import Agent
+from dreamer.behavior.explore.disagreement import Disagreement
 from dreamer.training.module import DreamerModule
 from dreamer.training.speed.cuda_graph import CudaGraph
 from dreamer.types import Latent
@@ -86,6 +87,8 @@ def compile_parts(module: DreamerModule) -> None:
     world_model.rssm.observe = InPieces(world_model.rssm.observe)
     world_model.predict = compiled(world_model.predict)
     actor_critic.value = compiled(actor_critic.value)
+    if isinstance(module.agent.explore, Disagreement):
+        module.agent.explore.predict = compiled(module.agent.explore.predict)
     module.dream_step = compiled(module.dream_step)
     compile_acting(module.agent)
 
