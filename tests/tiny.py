@@ -11,6 +11,7 @@ from dreamer.config.schema import (
     CriticConfig,
     DecoderConfig,
     EncoderConfig,
+    ExploreConfig,
     HeadConfig,
     ImaginationConfig,
     ModelConfig,
@@ -45,11 +46,14 @@ def model_config() -> ModelConfig:
 
 
 def build_agent(
-    obs_space: dict[str, Space] = BOTH, action_space: Space = CONTINUOUS, standardize_vectors: bool = False
+    obs_space: dict[str, Space] = BOTH,
+    action_space: Space = CONTINUOUS,
+    standardize_vectors: bool = False,
+    explore: ExploreConfig | None = None,
 ) -> Agent:
     config = model_config()
     config.standardize_vectors = standardize_vectors
-    return Agent(config, obs_space, action_space)
+    return Agent(config, obs_space, action_space, explore=explore)
 
 
 def values(space: Space, *batch: int) -> Tensor:

@@ -50,6 +50,13 @@ CARTPOLE = (
         ),
         pytest.param(("env=dummy_recall", "trainer.video_every=0"), (500, 900), id="recall", marks=pytest.mark.slow),
         pytest.param(CARTPOLE, (1500, 2600), id="cartpole", marks=pytest.mark.slow),
+        pytest.param(
+            (*CARTPOLE, "explore=disagreement", "explore.steps=1200"),
+            (1500, 2600),
+            id="curious",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param((*COUNTER, "explore=noise", "explore.steps=700"), (632, 900), id="noisy", marks=pytest.mark.slow),
         # Other people's environments; the first stop of each lies inside an episode.
         pytest.param(
             (*CLASS, "env.class=robots.Arm"), (500, 900), id="cameras_and_vectors_of_gymnasium", marks=pytest.mark.slow

@@ -4,20 +4,19 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ACTIONS, BOTH, build_batch, has_gradient, model_config
+from tiny import ACTIONS, BOTH, build_agent, build_batch, has_gradient, model_config
 from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.behavior.explore.disagreement import Disagreement
-from dreamer.behavior.explore.policy import Explored
 from dreamer.behavior.imagination import Rollout, imagine
 from dreamer.config.schema import ExploreConfig
-from dreamer.types import Batch, Latent, Space
+from dreamer.types import Latent, Space
 from dreamer.world_model.world_model import Observed
 
 
 def build(space: Space = ACTIONS["continuous"], **words: Any) -> tuple[Agent, Disagreement]:
-    agent = Agent(model_config(), BOTH, space, explore=ExploreConfig(name="disagreement", **words))
+    agent = build_agent(BOTH, space, explore=ExploreConfig(name="disagreement", **words))
     assert isinstance(agent.explore, Disagreement)
     return agent, agent.explore
 
@@ -122,10 +121,10 @@ def test_an_ensemble_agrees_on_what_it_has_seen_and_not_on_the_rest() -> None:
 
 
 def test_without_it_nothing_is_added_and_no_weight_is_there() -> None:
-    agent = Agent(model_config(), BOTH, ACTIONS["continuous"])
-    batch: Batch = build_batch(agent)
+    agent = build_agent()
+    batch = build_batch(agent)
     post = agent.world_model.observe(batch)
     rollout = rollout_of(agent, post)
-    out: Explored = agent.explore(rollout, batch, post)
+    out = agent.explore(rollout, batch, post)
     assert out.rollout is rollout and out.batch is batch and not out.losses and not out.metrics
     assert not agent.explore.state_dict()

@@ -8,6 +8,7 @@ import torch
 from tiny import VECTORS, build_agent, build_batch, values
 
 from dreamer.agent import Agent
+from dreamer.config.schema import ExploreConfig
 from dreamer.ops.symlog import symexp_bins, two_hot_mean
 from dreamer.training.module import DreamerModule, build_optimizer
 from dreamer.training.speed.compiling import compile_parts, compiled
@@ -48,11 +49,11 @@ def compare_two_hot_means() -> None:
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-4 * float(grads[0].abs().max()))
 
 
-def compare(use_dynamics: bool) -> None:
+def compare(use_dynamics: bool, explore: str = "policy") -> None:
     outputs, gradients, acted = {}, {}, {}
     for is_compiled in (False, True):
         torch.manual_seed(3)
-        agent = build_agent(VECTORS)
+        agent = build_agent(VECTORS, explore=ExploreConfig(name=explore))
         agent.actor_critic.use_dynamics = use_dynamics
         module = OneUpdate(agent)
         batch = build_batch(module.agent)
@@ -78,3 +79,4 @@ if __name__ == "__main__":
     compare_two_hot_means()
     for use_dynamics in (False, True):
         compare(use_dynamics)
+    compare(use_dynamics=True, explore="disagreement")

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from tiny import BOTH, build_agent, build_batch, values
 
 from dreamer.agent import Agent
+from dreamer.config.schema import ExploreConfig
 from dreamer.training import random_state
 from dreamer.training.module import DreamerModule, build_optimizer
 from dreamer.training.speed.compiling import record_acting, record_graphs, uses_graphs
@@ -75,9 +76,9 @@ def compare_parameters(before: dict[str, torch.Tensor], plain: Agent, other: Age
 
 
 @on_gpu
-@pytest.mark.parametrize("use_dynamics", [False, True])
-def test_replayed_updates_are_the_plain_ones(use_dynamics):
-    plain = OneUpdate(build_agent(BOTH).cuda())
+@pytest.mark.parametrize("use_dynamics, explore", [(False, "policy"), (True, "policy"), (True, "disagreement")])
+def test_replayed_updates_are_the_plain_ones(use_dynamics, explore):
+    plain = OneUpdate(build_agent(BOTH, explore=ExploreConfig(name=explore)).cuda())
     plain.agent.actor_critic.use_dynamics = use_dynamics
     recorded = OneUpdate(copy.deepcopy(plain.agent))
     record_graphs(recorded)
