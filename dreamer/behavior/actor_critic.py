@@ -43,7 +43,7 @@ class ActorCritic(nn.Module):
         )  # fmt: skip
         self.critic = TwoHotHead(features, config.units, critic.layers, critic.bins, critic.outscale)
         self.slow_critic = SlowCopy(self.critic, critic.slow_rate, critic.slow_every)
-        self.return_range = PercentileRange(norm.rate, norm.low, norm.high, norm.limit)
+        self.return_range = PercentileRange(norm.rate, norm.low, norm.high, norm.limit, norm.share)
         self.use_dynamics = actor.gradient == "dynamics" and not action_space.is_discrete
 
     def loss(self, rollout: Rollout) -> BehaviorOutput:
@@ -178,15 +178,18 @@ class SlowCopy(nn.Module):
 class PercentileRange(nn.Module):
     """Moving average of two percentiles (the paper's return normalisation); `range` holds them as [low, high].
 
-    Starts at 0 without bias correction. The scale is max(limit, high - low).
+    Starts at 0 without bias correction. The scale is max(limit, high - low, share max(|low|, |high|)).
+    Differs from the paper, which has no share, unless it is 0.
     """
 
     range: Tensor
     percentiles: Tensor
 
-    def __init__(self, rate: float = 0.01, low: float = 5.0, high: float = 95.0, limit: float = 1.0) -> None:
+    def __init__(
+        self, rate: float = 0.01, low: float = 5.0, high: float = 95.0, limit: float = 1.0, share: float = 0.0
+    ) -> None:
         super().__init__()
-        self.rate, self.limit = rate, limit
+        self.rate, self.limit, self.share = rate, limit, share
         self.register_buffer("range", torch.zeros(2))
         self.register_buffer("percentiles", torch.tensor([low, high]) / 100, persistent=False)
 
@@ -196,4 +199,5 @@ class PercentileRange(nn.Module):
 
     def low_and_scale(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         low, high = self.range
-        return low.clone(), (high - low).clamp(min=self.limit)
+        size = self.share * self.range.abs().max()
+        return low.clone(), torch.maximum(high - low, size).clamp(min=self.limit)

@@ -145,6 +145,7 @@ class ReturnNormConfig:
     low: float = bounded(5.0, low=0, high=100)
     high: float = bounded(95.0, low=0, high=100)
     limit: float = bounded(1.0, above=0)  # the scale is never below this
+    share: float = bounded(0.0, low=0)  # nor below this share of the returns' own size
 
 
 def share_of_return(share: float, max_reward: float | None, action_repeat: int, discount_horizon: float) -> float:

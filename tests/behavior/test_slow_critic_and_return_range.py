@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -60,6 +61,22 @@ def test_scale_is_never_below_its_limit_so_that_small_returns_are_not_blown_up()
     tracker.update(torch.full((10,), 3.0))
     low, scale = tracker.low_and_scale()
     assert (low.item(), scale.item()) == (3.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "low, high, share, scale",
+    [
+        (40.0, 44.0, 0.5, 22.0),  # half of 44
+        (-60.0, 3.0, 0.5, 63.0),  # the range is larger than half of 60
+        (-60.0, -58.0, 0.5, 30.0),  # the size is that of -60
+        (0.2, 0.4, 0.5, 1.0),  # the limit holds
+        (40.0, 44.0, 0.0, 4.0),  # the paper's
+    ],
+)
+def test_scale_is_never_below_a_share_of_the_returns_own_size(low, high, share, scale) -> None:
+    tracker = PercentileRange(rate=1.0, low=0.0, high=100.0, share=share)
+    tracker.update(torch.linspace(low, high, 7))
+    torch.testing.assert_close(tracker.low_and_scale(), (torch.tensor(low), torch.tensor(scale)))
 
 
 def test_return_range_continues_after_a_state_dict() -> None:
