@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dreamer.behavior.actor_critic import ActorCritic
 from dreamer.behavior.explore.make import make_explore
 from dreamer.config.schema import LOSS_NAMES, ExploreConfig, ModelConfig
-from dreamer.types import LatentArrays, Space
+from dreamer.nn.distributions import one_hot, straight_through
+from dreamer.types import Latent, LatentArrays, Space
 from dreamer.world_model.world_model import WorldModel, action_vector, feature
 
 
@@ -113,18 +114,23 @@ class Agent(nn.Module):
         stoch: Int[Tensor, "N S"],
         prev_action: Shaped[Tensor, "N n"],
         is_first: Bool[Tensor, " N"],
-        noise: tuple[Float[Tensor, "N S"], Float[Tensor, "N n"] | None],
+        noise: tuple[Float[Tensor, "N S"] | None, Float[Tensor, "N n"] | None],
     ) -> tuple[Shaped[Tensor, "N n"], Float[Tensor, "N D"], Int[Tensor, "N S"]]:
         """`act` in tensors, obs [N 1 ...]: the action, h and class indices of z.
 
-        The action is sampled, or without its noise the most likely one.
+        z and the action are sampled, or the most likely ones where they have no noise.
         """
+        rssm, (noise_z, noise_action) = self.world_model.rssm, noise
         start, last = self.world_model.context(deter, stoch), action_vector(prev_action, self.action_space)
         with self.autocast():
             embed = self.world_model.embed(obs)[:, 0]
-            latent, _ = self.world_model.rssm.observe_step(start, embed, last, is_first, noise[0])
+            h, logits = rssm.filter_step(start, embed, last, is_first)
+            if noise_z is None:
+                latent = Latent(h, one_hot(logits.argmax(-1), rssm.classes))
+            else:
+                latent = Latent(h, straight_through(logits, rssm.unimix, noise_z))
             policy = self.actor_critic.actor(feature(latent))
-            action = policy.mode() if noise[1] is None else policy.sample(noise[1])
+            action = policy.mode() if noise_action is None else policy.sample(noise_action)
         return action, latent.deter.float(), latent.stoch.argmax(-1).to(torch.int16)
 
 

@@ -53,7 +53,7 @@ class RSSM(nn.Module):
     """Recurrent state-space model: the memory `deter` and the categorical `stoch` of the world model.
 
     observe: embed [B T E], prev_action [B T A], is_first [B T], start [B] -> Latent [B T], post_logits [B T S K]
-    observe_step: the same for one row;  prior: deter [... D] -> logits [... S K]
+    observe_step: the same for one row; filter_step: without drawing z;  prior: deter [... D] -> logits [... S K]
     imagine_step: Latent [N], action [N A] -> Latent [N]
     Differs from the paper: rows with is_first start from zeros and a zero action, as in the authors' code.
     """
@@ -111,12 +111,22 @@ class RSSM(nn.Module):
 
         The draw is made with `noise`, uniform in [0, 1), or without it by torch's global generator.
         """
+        deter, logits = self.filter_step(latent, embed, prev_action, is_first)
+        return Latent(deter, straight_through(logits, self.unimix, noise)), logits
+
+    def filter_step(
+        self,
+        latent: Latent,
+        embed: Float[Tensor, "B E"],
+        prev_action: Float[Tensor, "B A"],
+        is_first: Bool[Tensor, " B"],
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B S K"]]:
+        """h_t and the logits of q(z_t | h_t, x_t)."""
         keep = (~is_first).float().unsqueeze(-1)
         latent = Latent(latent.deter * keep, latent.stoch * keep.unsqueeze(-1))
         with loop_precision(embed.device):
             deter = self.recur(latent, prev_action * keep)
-            logits = self.posterior(deter, embed)
-        return Latent(deter, straight_through(logits, self.unimix, noise)), logits
+            return deter, self.posterior(deter, embed)
 
     def imagine_step(self, latent: Latent, action: Float[Tensor, "N A"]) -> Latent:
         """One step without an observation, z drawn from the prior."""
