@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,4 +46,40 @@ class Replayable(Protocol):
 
     def simulator_state(self) -> np.ndarray:
         """Numbers that are equal, bit for bit, only where the simulation stands at the same point."""
+        ...
+
+
+class ActionRange(NamedTuple):
+    """What continuous actions are to the environment itself, entry by entry, float64 [A].
+
+    One of ours, clipped to [-1, 1], is between `low` and `high` there, then cut off at `least` and `most` (these differ
+    where the environment has one bound only), and rounded where `is_whole`, bool [A]. names: of the entries, or none.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
+    is_whole: np.ndarray
+    names: tuple[str, ...] = ()
+
+
+class ActionChoices(NamedTuple):
+    """What discrete actions are to the environment itself: choice 0 of entry i is its `first[i]`, int64 [n].
+
+    names: of the choices, where there is one entry, or none.
+    """
+
+    first: np.ndarray
+    names: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """What an environment offers in addition if its actions are other numbers to it than [-1, 1] and 0, 1, ..."""
+
+    action_units: ActionRange | ActionChoices
+
+    def translate(self, action: np.ndarray) -> Any:
+        """The action that the environment gets for one of ours: an array, a number or, of several spaces, a tuple."""
         ...

@@ -9,6 +9,7 @@ import numpy as np
 from dreamer.config.bounds import suggestion
 from dreamer.config.schema import EnvConfig
 from dreamer.envs.drawing.images import resize
+from dreamer.envs.spec import ActionChoices
 from dreamer.envs.suites.imports import check_arguments, import_package
 from dreamer.types import Space, TimeStep
 
@@ -64,6 +65,7 @@ class Atari:
         self._noops, self._length = noops, length
         self.obs_space = {"image": Space((size, size, 1 if gray else 3), "uint8")}
         self.action_space = Space((1,), "int32", (len(self._actions),))
+        self.action_units = ActionChoices(np.zeros(1, np.int64), tuple(action.name for action in self._actions))
         self.env_steps_per_action = action_repeat
         self._num_frames: int | None = None  # of the running episode; None where `reset` must come next
 
@@ -85,6 +87,10 @@ class Atari:
     def advance(self, action: np.ndarray) -> TimeStep:
         """Like `step`, but the observation is left empty: no picture is drawn."""
         return self._play(action, is_drawn=False)
+
+    def translate(self, action: np.ndarray) -> np.ndarray:
+        """Choices are counted as the game's own are."""
+        return action
 
     def simulator_state(self) -> np.ndarray:
         """The console's memory, uint8 [128]."""

@@ -15,7 +15,9 @@ from dreamer.envs.suites.imports import check_arguments, import_package
 
 def make(config: EnvConfig) -> Gymnasium:
     env = Crafter(config.pixels, **config.kwargs)
-    return Gymnasium(env, "env=crafter", config.obs, config.action_repeat, config.pixels)
+    wrapped = Gymnasium(env, "env=crafter", config.obs, config.action_repeat, config.pixels)
+    wrapped.action_units = wrapped.action_units._replace(names=env.action_names)
+    return wrapped
 
 
 def check_config(config: EnvConfig) -> None:
@@ -38,7 +40,8 @@ class Crafter:
 
         self._env: Any = crafter.Env(size=(size, size), **kwargs)
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
-        self.action_space = spaces.Discrete(len(self._env.action_names))
+        self.action_names = tuple(self._env.action_names)
+        self.action_space = spaces.Discrete(len(self.action_names))
 
     def reset(self, seed: int) -> tuple[Any, dict[str, Any]]:
         self._env._seed, self._env._episode = seed, 0

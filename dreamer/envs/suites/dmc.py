@@ -11,6 +11,7 @@ import numpy as np
 from dreamer.config.bounds import suggestion
 from dreamer.config.schema import EnvConfig
 from dreamer.envs.drawing import backend
+from dreamer.envs.spec import ActionRange
 from dreamer.envs.suites.spaces import finite_bounds, rescale
 from dreamer.types import Space, TimeStep
 
@@ -85,7 +86,11 @@ class DMC:
         self._vectors: Mapping[str, Any] = {}  # the simulator's observation of the current row
         self._num_steps: int | None = None  # control steps of the running episode; None where `reset` must come next
         spec = self._env.action_spec()
-        self._low, self._high = finite_bounds(spec.minimum, spec.maximum)
+        low, high = finite_bounds(spec.minimum, spec.maximum)
+        model = self._env.physics.model
+        names = tuple(model.id2name(index, "actuator") for index in range(model.nu))
+        is_named = len(names) == low.size and all(names)
+        self.action_units = ActionRange(low, high, low, high, np.zeros(low.size, bool), names if is_named else ())
         self._keys = [] if obs == "vision" else sorted(self._env.observation_spec())
         self.obs_space = {key: Space(self._env.observation_spec()[key].shape, "float32") for key in self._keys}
         if self._has_image:
@@ -106,7 +111,7 @@ class DMC:
 
     def advance(self, action: np.ndarray) -> TimeStep:
         """Like `step`, but the observation is left empty: no picture is drawn."""
-        control = self._rescale(action)
+        control = self.translate(action)
         row = self._simulate(control)
         reward = float(row.reward)
         for _ in range(self.env_steps_per_action - 1):
@@ -155,12 +160,12 @@ class DMC:
             obs["image"] = image
         return obs
 
-    def _rescale(self, action: np.ndarray) -> np.ndarray:
+    def translate(self, action: np.ndarray) -> np.ndarray:
         """From [-1, 1] to the task's own bounds, float64 [A]."""
         assert action.shape == self.action_space.shape, (action.shape, self.action_space.shape)
         if not np.isfinite(action).all():
             raise ValueError(f"{self._name} was given an action that is not finite: {action}.")
-        return rescale(action, self._low, self._high)
+        return rescale(action, self.action_units.low, self.action_units.high)
 
     def _simulate(self, control: np.ndarray) -> dm_env.TimeStep:
         """One control step of the simulator."""

@@ -116,7 +116,7 @@ class Gymnasium:
         if not self.obs_space or (obs == "both" and all(space.is_image for space in self.obs_space.values())):
             raise ValueError(f"env.obs={obs}: {name} has only {', '.join(entries)}; use env.obs=auto.")
         self._action = action_of(env.action_space, name)
-        self.action_space = self._action.space
+        self.action_space, self.action_units = self._action.space, self._action.units
         self.env_steps_per_action = action_repeat
         self._obs: Any = None  # what the environment returned last
         self._is_running = False
@@ -151,9 +151,7 @@ class Gymnasium:
         """Like `step`, but the observation is left empty: no picture is drawn."""
         assert self._is_running, "reset comes first, and again after is_last"
         assert action.shape == self.action_space.shape, (action.shape, self.action_space.shape)
-        if not np.isfinite(action).all():
-            raise ValueError(f"{self._name} was given an action that is not finite: {action}.")
-        theirs, total = self._action.decode(action), 0.0
+        theirs, total = self.translate(action), 0.0
         terminated = truncated = False
         for _ in range(self.env_steps_per_action):
             result = self._env.step(theirs)
@@ -166,6 +164,12 @@ class Gymnasium:
                 break
         is_last = bool(terminated or truncated)
         return TimeStep({}, total, is_first=False, is_last=is_last, is_terminal=bool(terminated))
+
+    def translate(self, action: np.ndarray) -> Any:
+        """What the environment gets for an action."""
+        if not np.isfinite(action).all():
+            raise ValueError(f"{self._name} was given an action that is not finite: {action}.")
+        return self._action.decode(action)
 
     def simulator_state(self) -> np.ndarray:
         """A digest of the last observation, uint8 [32]: all that the environment tells of itself, used or not."""

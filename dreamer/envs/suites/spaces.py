@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from dreamer.config.schema import LOSS_NAMES
 from dreamer.envs.drawing.images import channels_last, common_size, is_picture, resize
+from dreamer.envs.spec import ActionChoices, ActionRange
 from dreamer.types import Space
 
 Path = tuple[str | int, ...]
@@ -33,10 +34,11 @@ class Entry(NamedTuple):
 
 
 class Action(NamedTuple):
-    """The Space of an action, and how one of ours becomes one of theirs."""
+    """The Space of an action, how one of ours becomes one of theirs, and that in numbers."""
 
     space: Space
     decode: Callable[[np.ndarray], Any]
+    units: ActionRange | ActionChoices
 
 
 def observation_entries(space: spaces.Space, size: int | None, owner: str) -> dict[str, Entry]:
@@ -88,7 +90,8 @@ def action_of(space: spaces.Space, owner: str) -> Action:
         values = (action.astype(dtype) + start).astype(dtype).reshape(shape)
         return values[()] if isinstance(space, spaces.Discrete) else values  # np.int64(1), not array(1)
 
-    return Action(Space((len(counts.classes),), "int32", counts.classes), decode)
+    units = ActionChoices(counts.start.astype(np.int64))
+    return Action(Space((len(counts.classes),), "int32", counts.classes), decode, units)
 
 
 def in_a_line(space: spaces.Space, most: int = 200) -> str:
@@ -215,7 +218,10 @@ def _continuous_action(space: spaces.Box) -> Action:
         # The bounds themselves, for float64 has no place for every one of int64 and uint64.
         return np.where(value <= space.low, space.low, np.where(value >= space.high, space.high, theirs))
 
-    return Action(Space((low.size,), "float32"), decode)
+    least, most = (bound.reshape(-1).astype(np.float64) for bound in (space.low, space.high))
+    return Action(
+        Space((low.size,), "float32"), decode, ActionRange(low, high, least, most, np.full(low.size, is_whole))
+    )
 
 
 def _tuple_action(space: spaces.Tuple, owner: str) -> Action:
@@ -232,4 +238,15 @@ def _tuple_action(space: spaces.Tuple, owner: str) -> Action:
         return tuple(part.decode(values) for part, values in zip(parts, np.split(action, ends), strict=True))
 
     classes = tuple(n for part in parts for n in part.space.classes)
-    return Action(Space((sum(part.space.shape[0] for part in parts),), parts[0].space.dtype, classes), decode)
+    joined = Space((sum(part.space.shape[0] for part in parts),), parts[0].space.dtype, classes)
+    return Action(joined, decode, _joined([part.units for part in parts]))
+
+
+def _joined(units: list[Any]) -> ActionRange | ActionChoices:
+    """Units of one kind, of several spaces, as those of one with all their entries."""
+    if isinstance(units[0], ActionChoices):
+        return ActionChoices(np.concatenate([part.first for part in units]))
+    low, high, least, most, is_whole = (
+        np.concatenate(column) for column in zip(*(part[:5] for part in units), strict=True)
+    )
+    return ActionRange(low, high, least, most, is_whole)
