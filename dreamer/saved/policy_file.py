@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dreamer.config.compose import check_saved, shown
 from dreamer.saved.checks import check_weights
+from dreamer.saved.whole_file import replacing
 from dreamer.types import Space
 
 SUFFIX = ".safetensors"
@@ -34,7 +35,8 @@ def write_policy(state: dict[str, Any], path: Path) -> None:
     weights = {key: value.contiguous() for key, value in state["state_dict"].items()}
     check_weights(weights, path)
     header[SHA256] = sha256_of(header, weights)
-    path.write_bytes(save(weights, metadata={HEADER: json.dumps(header)}))  # save_file lets nobody else read it
+    with replacing(path) as part:
+        part.write_bytes(save(weights, metadata={HEADER: json.dumps(header)}))  # save_file lets nobody else read it
 
 
 def read_policy(path: Path) -> dict[str, Any]:
