@@ -188,6 +188,16 @@ def test_export_builds_nothing(stranger, attack):
     assert not stranger.marker.exists()
 
 
+@pytest.mark.parametrize("attack", READS_ONLY)
+@pytest.mark.parametrize("format", ["onnx", "torch_export"])
+def test_export_of_a_step_refuses_and_runs_nothing(stranger, attack, format):
+    path = stranger.send("policy", ATTACKS[attack])
+    status, printed = stranger.script("export.py", f"checkpoint={path}", f"format={format}")
+    assert not stranger.marker.exists()
+    assert status == 2 and printed.startswith("error: The saved config wants to run code that does not ship with this")
+    assert not [*path.parent.glob("*.onnx"), *path.parent.glob("*.pt2")]
+
+
 @pytest.mark.parametrize("attack", ["os.system", "import"])
 def test_plot_builds_nothing(stranger, attack):
     status, printed = stranger.script("plot.py", f"runs=[{stranger.send('run', ATTACKS[attack])}]")
