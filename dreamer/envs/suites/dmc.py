@@ -139,6 +139,25 @@ class DMC:
             self._image = self._draw(self._size)
         return self._image
 
+    def draw_pose(self, qpos: np.ndarray, size: int) -> np.ndarray | None:
+        """Another pose, uint8 [size size 3], None without OpenGL. It takes the place of the running episode's."""
+        physics = self._env.physics
+        physics.data.qpos[:] = qpos
+        physics.forward()
+        return self._draw(size)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the model calls each entry of the action; empty where it has no names."""
+        model = self._env.physics.model
+        names = [model.id2name(index, "actuator") for index in range(model.nu)]
+        return tuple(names) if all(names) and self.action_space.shape == (len(names),) else ()
+
+    @property
+    def seconds_per_action(self) -> float:
+        """Simulated time that passes with an action."""
+        return self.env_steps_per_action * self._env.control_timestep()
+
     def close(self) -> None:
         """Frees the simulation and its OpenGL contexts; nothing else may be called afterwards."""
         for renderer in self._renderers.values():
