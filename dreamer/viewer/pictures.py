@@ -24,7 +24,8 @@ class Picture(NamedTuple):
     def of(pixels: np.ndarray) -> Picture:
         """uint8 [h w c]; of more than three channels the first three, of one or two the first, as grey."""
         pixels = pixels[..., :3] if pixels.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)
-        return Picture(*pixels.shape[:2], zlib.compress(np.ascontiguousarray(pixels), level=1))
+        height, width = pixels.shape[:2]
+        return Picture(height, width, zlib.compress(pixels.tobytes(), level=1))
 
     def pixels(self) -> np.ndarray:
         flat = np.frombuffer(zlib.decompress(self.data), np.uint8)
