@@ -8,6 +8,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
+from typing import NoReturn
 
 from dreamer.agent import Agent
 from dreamer.config.schema import EnvConfig
@@ -51,8 +52,8 @@ def make_engine(agent: Agent, env: EpisodeJournal, config: EnvConfig, seed: int,
     return Engine(make_session, close_session, most_viewers, config.name, note, names)
 
 
-def serve(engine: Engine, listener: socket.socket, opens_browser: bool) -> None:
-    """Print the address, open it, and answer until Ctrl-C or SIGTERM. Nothing is left running afterwards."""
+def serve(engine: Engine, listener: socket.socket, opens_browser: bool) -> NoReturn:
+    """Print the address, open it, and answer until Ctrl-C; then end this process, and leave nothing running."""
     key = new_key()
     url = address(listener, key)
 
@@ -62,9 +63,11 @@ def serve(engine: Engine, listener: socket.socket, opens_browser: bool) -> None:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     run_until_interrupt(make_server(engine, listener, key, announce).run, listener)
-    if not engine.stop():
+    is_ended = engine.stop()
+    if not is_ended:
         print("The simulator did not come back from a step; ended without it.", file=sys.stderr, flush=True)
-        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0 if is_ended else 1)  # all is closed; the libraries' own tear-down would keep the user waiting
 
 
 def run_until_interrupt(run: Callable[..., None], listener: socket.socket) -> None:

@@ -11,7 +11,12 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-BLOCKED = "import runpy, sys; sys.modules['uvicorn'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+BLOCKED = """
+import runpy, sys
+sys.modules["uvicorn"] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def dream_py(*words: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -69,7 +69,7 @@ def dream() -> Iterator[Callable[[str], tuple[subprocess.Popen[str], str]]]:
     yield dream
     for process, _ in running.values():
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0, "Ctrl-C ends it, and all that it started"
+        assert process.wait(60) == 0, "Ctrl-C ends it, and all that it started"
 
 
 class Visit:
@@ -231,7 +231,7 @@ def test_ctrl_c_ends_it_while_pages_are_open(browser):
     here = Visit(browser, url)
     here.holds(lambda: here.place() >= 1)
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=20)[0]
+    output = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and "Traceback" not in output, output
     until(lambda: "The connection has ended" in here.text("#status"))
     here.context.close()

@@ -266,6 +266,7 @@ find("count").addEventListener("change", () => commands.branch());
 find("scrub").addEventListener("input", () => ask("seek", { to: Number(find("scrub").value) }));
 find("scrub").addEventListener("pointerdown", () => (isScrubbing = true));
 addEventListener("pointerup", () => (isScrubbing = false));
+addEventListener("change", (event) => event.target.matches("select") && event.target.blur()); // the keys are free again
 addEventListener("resize", () => shown && requestAnimationFrame(showLines));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   colour = colours();
@@ -283,7 +284,9 @@ addEventListener("keydown", (event) => {
   const isTaken = shown.mode === "steer" && steering.key(event.code, true);
   const name = keys[event.code];
   if (isTaken || name) event.preventDefault();
-  if (!isTaken && name && !event.repeat | event.code.startsWith("Arrow") && (name !== "hand" || shown.mode === "steer")) commands[name]();
+  const isAgain = event.repeat && !event.code.startsWith("Arrow");
+  if (isTaken || !name || isAgain || (name === "hand" && shown.mode !== "steer")) return;
+  commands[name]();
 });
 addEventListener("keyup", (event) => {
   if (shown && shown.mode === "steer") steering.key(event.code, false);
