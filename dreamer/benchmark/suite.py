@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dreamer.benchmark.end_to_end import measure_end_to_end
-from dreamer.benchmark.machine import commit, machine, versions
+from dreamer.benchmark.machine import machine
 from dreamer.benchmark.policy import measure_policy
 from dreamer.benchmark.render import measure_render
 from dreamer.benchmark.replay import check_disk, measure_replay
@@ -17,6 +17,7 @@ from dreamer.benchmark.update import measure_update
 from dreamer.config.schema import Config
 from dreamer.envs.make import check_env
 from dreamer.training.run import quiet_libraries
+from dreamer.training.saving.sessions import commit, versions
 from dreamer.training.speed.device import choose_device
 from dreamer.training.speed.malloc import keep_freed_memory
 

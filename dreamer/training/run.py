@@ -36,8 +36,9 @@ from dreamer.training.saving import checkpoint
 from dreamer.training.saving.checkpoint_io import CheckpointFile
 from dreamer.training.saving.disk import full_disk, write_whole, writing
 from dreamer.training.saving.lock import RunLock
+from dreamer.training.saving.sessions import add_session
 from dreamer.training.speed.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
-from dreamer.training.speed.device import choose_device, choose_precision
+from dreamer.training.speed.device import choose_device, choose_precision, device_name
 from dreamer.training.speed.malloc import keep_freed_memory
 from dreamer.training.speed.threads import choose_threads, use_threads
 from dreamer.training.stopping import GracefulStop, StoppedCompiling
@@ -105,6 +106,7 @@ class Training:
         run_dir, config = self.run_dir, self.config
         checkpoint.tidy(run_dir, self.resume)
         write_whole(run_dir / CONFIG_FILE, format_config(config))
+        add_session(run_dir, self.dataset.collector.env_steps, device_name(self.device), torch.get_num_threads())
         stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout)
         log = RunLog(config, self.dataset, run_dir)
         trainer = L.Trainer(

@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dreamer.benchmark import timing
-from dreamer.benchmark.machine import commit, machine, matrix_speed, versions
+from dreamer.benchmark.machine import machine, matrix_speed
 from dreamer.benchmark.timing import Budget, Timing, best, in_fresh_process, interleaved, medians, peak_memory, timed
+from dreamer.training.saving.sessions import commit, versions
 
 
 def test_medians_are_of_each_column_and_of_an_even_number_the_mean_of_the_middle_two():

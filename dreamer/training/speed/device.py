@@ -29,3 +29,8 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.current_stream(device).synchronize()
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def device_name(device: torch.device) -> str:
+    """What a GPU's maker calls it; `cpu` or `mps` else."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
