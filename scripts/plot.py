@@ -14,7 +14,6 @@ from pathlib import Path
 
 import hydra
 import numpy as np
-from curves import Curve, group_by_experiment, read_curve, read_published, summarize
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
@@ -22,6 +21,7 @@ from dreamer.cli import check_output, own_options, refusing_bad_input, run
 from dreamer.config.bounds import bounded
 from dreamer.config.file import read_config
 from dreamer.envs.suites.imports import install_command
+from dreamer.report.curves import Curve, group_by_experiment, read_curve, read_published, summarize
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 SEEN = {"vision": "pixels", "proprio": "state"}

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from curves import read_curve
 from forms import fuzzed
 from hypothesis import strategies as st
 from rings import add, content, make, write_back
@@ -23,6 +22,7 @@ from tiny import build_agent
 from dreamer.config.compose import to_dict
 from dreamer.config.digest import digest
 from dreamer.config.file import CONFIG_FILE, format_config, read_config
+from dreamer.report.curves import read_curve
 from dreamer.saved import policy_file
 from dreamer.saved.checkpoint_file import read_checkpoint
 from dreamer.training.module import build_optimizer

@@ -1,4 +1,4 @@
-"""A stranger's agent runs no program: not through evaluate, export, plot or resume, unless the user names it too."""
+"""A stranger's agent runs no program, by evaluate, export, plot, report or resume, unless the user names it too."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "decode": {"suite": "dummy", "name": "memory", "kwargs": {"delay": "${oc.decode:'[${mark:}]'}"}},
 }
 READS_ONLY = [name for name in ATTACKS if not name.startswith(("resolver", "home", "decode"))]
-"""Attacks whose config holds plain values, which export and plot take as they are."""
+"""Attacks whose config holds plain values, which export, plot and report take as they are."""
 
 SOME = ("os.system", "import", "foreign_id", "resolver")
 
@@ -205,10 +205,21 @@ def test_plot_builds_nothing(stranger, attack):
     assert not stranger.marker.exists()
 
 
+@pytest.mark.parametrize("attack", ["os.system", "import", "module_in_id"])
+def test_report_builds_nothing(stranger, attack):
+    status, printed = stranger.script("report.py", f"run={stranger.send('run', ATTACKS[attack])}")
+    assert status == 0 and printed.startswith("wrote report.html"), printed
+    assert not stranger.marker.exists()
+
+
 @pytest.mark.parametrize("attack", sorted(ATTACKS.keys() - READS_ONLY))
-def test_export_and_plot_refuse_to_interpolate(stranger, attack):
+def test_export_plot_and_report_refuse_to_interpolate(stranger, attack):
     path = stranger.send("run", ATTACKS[attack])
-    for words in (["export.py", f"checkpoint={path}", "out=out.safetensors"], ["plot.py", f"runs=[{path}]"]):
+    for words in (
+        ["export.py", f"checkpoint={path}", "out=out.safetensors"],
+        ["plot.py", f"runs=[{path}]"],
+        ["report.py", f"run={path}"],
+    ):
         status, printed = stranger.script(*words)
         assert status == 2 and "The saved config has " in printed
     assert not stranger.marker.exists()

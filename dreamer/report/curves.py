@@ -15,8 +15,9 @@ from dreamer.config.digest import digest
 from dreamer.config.schema import Config
 from dreamer.training.saving.returns_file import RETURNS_FILE, read_lines
 
-PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published.csv"
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published.csv"
 NUM_BINS = 30
+MOST_DRAWN = 2_000_000  # episodes at once, in a bootstrap: 16 MB
 
 
 class Curve(NamedTuple):
@@ -87,7 +88,9 @@ def read_published(task: str, obs: str) -> dict[str, Float[np.ndarray, "X 3"]]:
     return {method: np.array(values) for method, values in rows.items()}
 
 
-def summarize(x: list[np.ndarray], ret: list[np.ndarray], last: float, num_bins: int = NUM_BINS) -> Summary:
+def summarize(
+    x: list[np.ndarray], ret: list[np.ndarray], last: float, num_bins: int = NUM_BINS, with_interval: bool = True
+) -> Summary:
     """`x` and `ret`: per run, [E] where each episode ended and its return. `last`: where the axis ends."""
     edges = np.linspace(0, last, num_bins + 1)
     episodes = [
@@ -98,8 +101,11 @@ def summarize(x: list[np.ndarray], ret: list[np.ndarray], last: float, num_bins:
     center = (edges[:-1] + edges[1:]) / 2
     if len(x) < 3:
         return Summary(center, seeds, seeds.mean(0), None, None)
-    intervals = [bootstrap_iqm([run[index] for run in episodes]) for index in range(num_bins)]
+    num_samples = 1000 if with_interval else 0
+    intervals = [bootstrap_iqm([run[index] for run in episodes], num_samples) for index in range(num_bins)]
     middle, low, high = np.array(intervals).T
+    if not with_interval:
+        return Summary(center, seeds, middle, None, None)
     return Summary(center, seeds, middle, low, high)
 
 
@@ -111,13 +117,28 @@ def iqm(values: np.ndarray) -> float:
 
 def bootstrap_iqm(runs: list[np.ndarray], num_samples: int = 1000) -> tuple[float, float, float]:
     """IQM of the episodes of all runs, and the 2.5 and 97.5 percentiles of it where runs and their episodes are drawn
-    again with replacement; nan where a run has no episode."""
+    again with replacement; nan where a run has no episode, or num_samples is 0 (the last two)."""
     if not all(run.size for run in runs):
         return np.nan, np.nan, np.nan
     random = np.random.default_rng(0)
-    draws = []
-    for _ in range(num_samples):
-        drawn = [runs[index] for index in random.integers(len(runs), size=len(runs))]
-        draws.append(iqm(np.concatenate([random.choice(run, len(run)) for run in drawn])))
-    low, high = np.percentile(draws, [2.5, 97.5])
+    at_once = max(MOST_DRAWN // (len(runs) * max(run.size for run in runs)), 1)
+    counts = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
+    draws = [_redrawn_iqm(runs, count, random) for count in counts]
+    low, high = np.percentile(np.concatenate(draws), [2.5, 97.5]) if draws else (np.nan, np.nan)
     return iqm(np.concatenate(runs)), float(low), float(high)
+
+
+def _redrawn_iqm(runs: list[np.ndarray], num_samples: int, random: np.random.Generator) -> np.ndarray:
+    """[num_samples]: IQMs of runs and episodes drawn again. Shorter runs are filled up with inf, which sorts last."""
+    sizes = np.array([run.size for run in runs])
+    longest = sizes.max()
+    episodes = np.stack([np.pad(run, (0, longest - run.size), constant_values=np.inf) for run in runs])
+    chosen = random.integers(len(runs), size=(num_samples, len(runs)))
+    size = sizes[chosen][..., None]
+    drawn = episodes[chosen[..., None], (random.random((*chosen.shape, longest)) * size).astype(int)]
+    drawn[np.arange(longest) >= size] = np.inf
+    ordered = np.sort(drawn.reshape(num_samples, -1), axis=1)
+    count = size.sum((1, 2))
+    cut, place = count // 4, np.arange(ordered.shape[1])
+    is_middle = (place >= cut[:, None]) & (place < (count - cut)[:, None])
+    return np.where(is_middle, ordered, 0).sum(1) / (count - 2 * cut)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curves import bootstrap_iqm, group_by_experiment, iqm, read_curve, read_published, summarize
 
 from dreamer.config.compose import parse
+from dreamer.report.curves import bootstrap_iqm, group_by_experiment, iqm, read_curve, read_published, summarize
 
 
 def test_interquartile_mean_leaves_out_a_quarter_at_each_end():
