@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from dreamer.cli import ending_in_words, job_config, refusing_bad_input, run
+from dreamer.cli import ending_in_words, job_config, refusing_bad_input, run, words_of_job
 from dreamer.config.compose import parse, register
 
 register()
@@ -16,6 +16,7 @@ def main(cfg: DictConfig) -> None:
         from dreamer.training.run import prepare  # torch takes seconds to import; --help and wrong words need none
 
         training = prepare(config)
+        training.words = words_of_job()
         training.claim()
     with ending_in_words():
         training.fit()

@@ -96,6 +96,17 @@ def job_config(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def words_of_job() -> list[str]:
+    """What was typed for this job, in a multirun its own values of the sweep, with the directories of configs."""
+    words = sys.argv[1:]
+    places = [
+        [word] if "=" in word else words[index : index + 2]
+        for index, word in enumerate(words)
+        if word.partition("=")[0] in ("--config-dir", "-cd")
+    ]
+    return [*(word for place in places for word in place), *HydraConfig.get().overrides.task]
+
+
 def check_preset(choices: Mapping[str, Any]) -> None:
     """ValueError for a preset that is not there: Hydra leaves it out, since none comes with most models."""
     preset = choices.get("preset")

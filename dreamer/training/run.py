@@ -26,9 +26,10 @@ from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, make_env, make_envs
 from dreamer.errors import RunStopped
-from dreamer.saved.agents import load_weights
+from dreamer.saved.agents import CHECKPOINT_FILE, load_weights
 from dreamer.training import callbacks
-from dreamer.training.display.banner import describe_run
+from dreamer.training.display.banner import describe_run, fitted
+from dreamer.training.display.next_commands import next_commands
 from dreamer.training.display.run_log import RunLog
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
@@ -47,7 +48,10 @@ from dreamer.types import Space
 
 @dataclass
 class Training:
-    """A run, ready to start. `resume` is the checkpoint file it goes on from, if any; `lock` is held until its end."""
+    """A run, ready to start. `resume` is the checkpoint file it goes on from, if any; `lock` is held until its end.
+
+    `words`: what the user typed after train.py, for the commands that are named at the end; None: none are.
+    """
 
     config: Config
     run_dir: Path
@@ -57,6 +61,7 @@ class Training:
     resume: Path | None
     compile: bool
     lock: RunLock | None = field(default=None, kw_only=True)
+    words: list[str] | None = field(default=None, kw_only=True)
 
     def claim(self) -> None:
         """Make run_dir if it is new, and hold it; ValueError where another process was faster."""
@@ -140,8 +145,13 @@ class Training:
             self.dataset.collector.close()
         if stop.received is not None:
             print(f"Stopped at environment step {log.env_steps:,}. To go on: the same command with run_dir={run_dir}")
+        else:
+            print(f"Finished at environment step {log.env_steps:,}: {run_dir}")
+        if self.words is not None and (run_dir / CHECKPOINT_FILE).is_file():
+            is_finished = log.env_steps >= config.trainer.max_steps
+            print(next_commands(config, self.words, is_finished), flush=True)
+        if stop.received is not None:
             sys.exit(128 + stop.received)
-        print(f"Finished at environment step {log.env_steps:,}: {run_dir}")
 
     def build_logger(self) -> TensorBoardLogger | CSVLogger:
         if self.config.logger.name == "csv":
@@ -230,10 +240,7 @@ def build(config: Config) -> Training:
     schedule = TrainRatio(trainer.train_ratio, rows, trainer.early_ratio, int(trainer.early_steps))
     dataset = ReplayDataset(collector, replay, config.batch_size, schedule, int(trainer.max_steps))
     nbytes = nbytes_of(columns, capacity)
-    print(
-        describe_run(config, agent, torch.get_num_threads(), compile, nbytes, storage),
-        flush=True,
-    )
+    print(fitted(describe_run(config, agent, torch.get_num_threads(), compile, nbytes, storage)), flush=True)
     if resume is None:
         return Training(config, run_dir, agent, dataset, device, None, compile)
     path, state = resume

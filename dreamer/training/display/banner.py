@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 from dreamer.agent import Agent
 from dreamer.config.schema import Config
 from dreamer.data.storage import gigabytes
+from dreamer.training.display.terminal import DIM, hanging, painted, size
 from dreamer.training.speed.compiling import uses_graphs
 from dreamer.types import Space
+
+INDENT = 13
+DISPENSABLE = ("overlap", "collect", "observation", "replay", "model")
+"""Lines that a small window can do without, in this order."""
 
 
 def describe_run(config: Config, agent: Agent, threads: int, compile: bool, replay_bytes: int, storage: str) -> str:
@@ -49,6 +56,23 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
             f"replay       {config.replay.capacity:,} policy steps = {gigabytes(replay_bytes)} when full, {where}",
         ]
     )
+
+
+def fitted(text: str) -> str:
+    """Lines of `describe_run` as standard output has room for: on one screen of a terminal, as they are elsewhere."""
+    if not sys.stdout.isatty():
+        return text
+    columns, rows = size(sys.stdout)
+    blocks: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        key, _, words = line.partition(" ")
+        blocks[key] = hanging(key, words.strip(), columns, INDENT)
+    for key in DISPENSABLE:
+        if sum(map(len, blocks.values())) <= rows - 2:  # the bar, and where the next command is typed
+            break
+        blocks.pop(key, None)
+    lines = [line for block in blocks.values() for line in block]
+    return "\n".join(painted(line[:INDENT], DIM, sys.stdout) + line[INDENT:] for line in lines)
 
 
 def describe_observation(obs_space: dict[str, Space]) -> str:

@@ -19,10 +19,12 @@ from dreamer.config.schema import Config
 from dreamer.data.dataset import ReplayDataset
 from dreamer.training.display.progress import Bar, Lines, Progress
 from dreamer.training.display.speeds import Share, Speed, hours_left
+from dreamer.training.display.terminal import Returns
 from dreamer.training.saving.disk import writing
 from dreamer.training.saving.returns_file import (
     RETURNS_FILE,
     append_return,
+    read_lines,
     trim_returns,
 )
 from dreamer.training.speed.device import synchronize
@@ -53,7 +55,7 @@ class RunLog(Callback):
         self.update_share = Share()
         self.sums: dict[str, Tensor] = {}
         self.num_summed = 0
-        self.last_return: float | None = None
+        self.returns = Returns()
         self.wall_seconds = 0.0  # of all the sessions before this one
         self.started = time.monotonic()
         self.log_metrics: Callable[[dict[str, float], int], None]
@@ -64,10 +66,10 @@ class RunLog(Callback):
         return self.wall_seconds + time.monotonic() - self.started
 
     def state_dict(self) -> dict[str, Any]:
-        return {"wall_seconds": self.seconds, "last_return": self.last_return, "due": self.due.last}
+        return {"wall_seconds": self.seconds, "last_return": self.returns.last, "due": self.due.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.wall_seconds, self.last_return = state_dict["wall_seconds"], state_dict["last_return"]
+        self.wall_seconds, self.returns.last = state_dict["wall_seconds"], state_dict["last_return"]
         self.due.last = state_dict.get("due", 0)  # not in checkpoints from before 27 November 2026
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -89,7 +91,12 @@ class RunLog(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.updates = trainer.global_step  # not known before
-        trim_returns(self.run_dir / RETURNS_FILE, self.env_steps)
+        path, last = self.run_dir / RETURNS_FILE, self.returns.last
+        trim_returns(path, self.env_steps)
+        for line in read_lines(path) if path.exists() else []:
+            if line.row:
+                self.returns.add(line.row.ret)
+        self.returns.last = last
 
     @property
     def env_steps(self) -> int:
@@ -98,11 +105,11 @@ class RunLog(Callback):
     def on_policy_step(self) -> None:
         """Called by the dataset when policy steps were counted, random ones before the first update included."""
         for done in self.dataset.collector.drain_episodes():
-            self.last_return = done.ret
+            self.returns.add(done.ret)
             self.log_metrics({"episode/return": done.ret, "episode/length": float(done.length)}, done.env_step)
             append_return(self.run_dir / RETURNS_FILE, done.env_step, self.seconds, done.ret, done.length)
         self.speed.mark(self.env_steps, self.updates)
-        self.progress.show(self.env_steps, self.updates, self.speed, self.last_return)
+        self.progress.show(self.env_steps, self.updates, self.speed, self.returns)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -146,8 +153,8 @@ class RunLog(Callback):
         if self.num_summed:
             self.log_scalars()
         if isinstance(trainer.logger, TensorBoardLogger):  # for its table of runs
-            trainer.logger.log_hyperparams(trainer.logger.hparams, {"hp/last_return": self.last_return or 0.0})
-        self.progress.close(self.env_steps, self.updates, self.last_return)
+            trainer.logger.log_hyperparams(trainer.logger.hparams, {"hp/last_return": self.returns.last or 0.0})
+        self.progress.close(self.env_steps, self.updates, self.returns)
 
 
 def check_finite(metrics: Mapping[str, float | Tensor], update: int, batch: Batch | None = None) -> None:
