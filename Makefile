@@ -8,7 +8,7 @@ TESTERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 INSTALL := $(BIN)/python -m pip install --constraint requirements.lock --editable
 
-.PHONY: train test test-ci test-all check format clean
+.PHONY: train test test-ci test-all check format docs clean
 
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
@@ -33,6 +33,11 @@ check: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The documents as a site, build/docs/site/index.html; a link that leads nowhere ends it.
+docs: .venv/installed-dev
+	$(BIN)/python scripts/stage_docs.py build/docs
+	$(BIN)/zensical build --config-file build/docs/zensical.toml --strict
 
 # Removes what was installed and cached; runs/ stays.
 clean:

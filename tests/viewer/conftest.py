@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pages import KEY, Served
+from viewer_pages import KEY, Served
 from tiny import build_agent
 
 from dreamer.config.schema import EnvConfig

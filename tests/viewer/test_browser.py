@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pages import until
+from viewer_pages import until
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from pages import KEY, Served, page, read, tell, until
+from viewer_pages import KEY, Served, page, read, tell, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from dreamer.errors import RunStopped

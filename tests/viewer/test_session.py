@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from pages import unpacked
+from viewer_pages import unpacked
 from PIL import Image
 
 from dreamer.viewer import session as session_module
