@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from doc_pages import PAGES, ROOT, blocks, commands
+from hydra import compose, initialize_config_dir
 
 from dreamer.config.compose import parse, register
 from dreamer.training.run import prepare

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from doc_pages import PAGES, ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from doc_pages import PAGES, ROOT
 
 from dreamer.config.bounds import leaves
 from dreamer.config.compose import flat, register

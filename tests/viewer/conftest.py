@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from viewer_pages import KEY, Served
 from tiny import build_agent
+from viewer_pages import KEY, Served
 
 from dreamer.config.schema import EnvConfig
 from dreamer.envs.make import make_env

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from viewer_pages import until
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
+from viewer_pages import until
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

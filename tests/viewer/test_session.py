@@ -6,8 +6,8 @@ import io
 
 import numpy as np
 import pytest
-from viewer_pages import unpacked
 from PIL import Image
+from viewer_pages import unpacked
 
 from dreamer.viewer import session as session_module
 from dreamer.viewer.film import film_of
