@@ -21,7 +21,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def dream_py(*words: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *before, str(ROOT / "scripts" / "dream.py"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.parametrize(
