@@ -15,10 +15,11 @@ def check_suite(env: EnvConfig) -> None:
         raise ValueError(f"env.suite={env.suite} must be {', '.join(list(SUITES)[:-1])} or {list(SUITES)[-1]}.")
     suite = SUITES[env.suite]
     for key, item, value in leaves(env):
-        default = {} if item.default is NO_DEFAULT else item.default
+        default = item.default_factory() if item.default_factory is not NO_DEFAULT else item.default
         if key in SUITE_KEYS.difference(suite.keys) and value != default:
             others = " or ".join(name for name, other in SUITES.items() if key in other.keys)
-            raise ValueError(f"env.{key}={value} means nothing with env.suite={env.suite}; it belongs to {others}.")
+            typed = f"[{','.join(value)}]" if isinstance(value, list) else value
+            raise ValueError(f"env.{key}={typed} means nothing with env.suite={env.suite}; it belongs to {others}.")
         if key == suite.needs and value is None:
             raise ValueError(f"env.{key} has no value; give env.{key}=... on the command line or in a YAML file.")
     if env.obs not in suite.obs:

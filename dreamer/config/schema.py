@@ -26,10 +26,10 @@ class Suite(NamedTuple):
 SUITES = {
     "dmc": Suite(("vision", "proprio", "both"), ("camera", "render")),
     "dummy": Suite(("vision", "proprio", "both"), ("kwargs",)),
-    "gymnasium": Suite(("auto", "vision", "proprio", "both"), ("id", "import", "kwargs"), needs="id"),
+    "gymnasium": Suite(("auto", "vision", "proprio", "both"), ("id", "import", "kwargs", "leave_out"), needs="id"),
     "atari": Suite(("vision",), ("game", "kwargs"), needs="game"),
     "crafter": Suite(("vision",), ("kwargs",)),
-    "custom": Suite(("auto", "vision", "proprio", "both"), ("class", "import", "kwargs"), needs="class"),
+    "custom": Suite(("auto", "vision", "proprio", "both"), ("class", "import", "kwargs", "leave_out"), needs="class"),
 }
 SUITE_KEYS = {key for suite in SUITES.values() for key in suite.keys}
 
@@ -51,6 +51,7 @@ class EnvConfig:
     class_: str | None = None  # typed env.class: path.to.Class
     import_: str | None = None  # typed env.import: a module of the user's, imported first
     kwargs: dict[str, Any] = field(default_factory=dict)  # for whatever makes the environment
+    leave_out: list[str] = field(default_factory=list)  # observations, by the names that they have here
     num_envs: int = bounded(1, low=1)
     workers: str = one_of("serial", "process")  # environments step in turn | at once, each in a process of its own
     on_fault: str = one_of("stop", "truncate")  # what a row that nothing can learn from ends: the run | its episode

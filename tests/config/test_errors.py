@@ -50,6 +50,7 @@ OUT_OF_RANGE = {
     "env.suite=dm": "dmc, dummy, gymnasium, atari, crafter or custom",
     "env.id=CartPole-v1": "means nothing with env.suite=dmc; it belongs to gymnasium",
     "env.import=my_env": "means nothing with env.suite=dmc; it belongs to gymnasium or custom",
+    "env.leave_out=[speed,words]": "means nothing with env.suite=dmc; it belongs to gymnasium or custom",
     "model.actor.dist=tanhnormal": "normal or tanh_normal. Did you mean tanh_normal?",
     "model.actor.gradient=dynamic": "reinforce or dynamics. Did you mean dynamics?",
     "trainer.device=gpu": "auto, cpu, cuda or mps. Did you mean cuda?",

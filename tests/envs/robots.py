@@ -69,6 +69,46 @@ class Pictures(Arm):
     observation_space = Arm.observation_space["cameras"]["right"]  # pyright: ignore
 
 
+class Words(spaces.Space[str]):
+    """A space of sentences, of no class that gymnasium knows."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype=str)
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+
+class Board(gym.Env):
+    """What lies around the agent, in codes that the space takes for colours, and what it was told to do, in words."""
+
+    metadata = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012
+    observation_space = spaces.Dict(
+        {"image": spaces.Box(0, 255, (7, 7, 3), np.uint8), "direction": spaces.Discrete(4), "mission": Words()}
+    )
+    action_space = spaces.Discrete(7)
+
+    def __init__(self, size: int = 5, render_mode: str | None = None) -> None:
+        if size < 3:
+            raise ValueError(f"no room in {size}\nfor anybody")
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.observe(), {}
+
+    def step(self, action: int) -> tuple[Any, int, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), action
+        return self.observe(), 0, False, False, {}
+
+    def observe(self) -> dict[str, Any]:
+        board = self.np_random.integers(0, 11, (7, 7, 3)).astype(np.uint8)
+        return {"image": board, "direction": int(board[0, 0, 0]) % 4, "mission": "get to the green square"}
+
+    def render(self) -> np.ndarray:
+        return np.full((160, 160, 3), 200, np.uint8)
+
+
 class Undrawn(Blind):
     """Neither a camera nor a way to draw itself."""
 
@@ -145,3 +185,4 @@ gym.register("Wired-v0", Wired)
 gym.register("Wired-v1", Wired, kwargs={"port": 3})
 gym.register("Pictures-v0", Pictures)
 gym.register("Undrawn-v0", Undrawn)
+gym.register("Board-v0", Board)

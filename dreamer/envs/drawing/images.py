@@ -23,22 +23,33 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def is_picture(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """uint8 of two dimensions, or of three of which the last, else the first, are channels."""
-    return dtype == np.uint8 and (
-        len(shape) == 2 or (len(shape) == 3 and (shape[2] in CHANNELS or shape[0] in CHANNELS))
-    )
+    """uint8 of two dimensions, or of three of which the last, else the first, are channels.
+
+    With a side below SMALLEST it is rather a board or a code, such as the kind of what lies in each of 7 x 7 squares:
+    as a picture from 0 to 255 such numbers would all be black.
+    """
+    return dtype == np.uint8 and min(_sides(shape), default=0) >= SMALLEST
+
+
+def is_drawing(image: np.ndarray) -> bool:
+    """Whether `channels_last` takes it as uint8; of any size, since it was drawn to be looked at."""
+    return len(_sides(image.shape)) == 2
 
 
 def has_the_shape_of_a_picture(shape: tuple[int, ...]) -> bool:
     """Whether numbers of this shape, of any type, look like a picture."""
-    if len(shape) != 3:
-        return False
-    sides = shape[:2] if shape[2] in CHANNELS else shape[1:] if shape[0] in CHANNELS else (0,)
-    return min(sides) >= SMALLEST
+    return len(shape) == 3 and min(_sides(shape), default=0) >= SMALLEST
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Height and width of what may be a picture, () of what cannot be one."""
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] in CHANNELS):
+        return shape[:2]
+    return shape[1:] if len(shape) == 3 and shape[0] in CHANNELS else ()
 
 
 def channels_last(image: np.ndarray) -> np.ndarray:
-    """Any array that `is_picture` takes, as [h w c]."""
+    """Any array that `is_drawing` takes, as [h w c]."""
     if image.ndim == 2:
         return image[..., None]
     return image if image.shape[2] in CHANNELS else np.ascontiguousarray(image.transpose(1, 2, 0))

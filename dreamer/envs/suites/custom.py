@@ -15,7 +15,7 @@ from dreamer.config.schema import EnvConfig
 from dreamer.envs.drawing.backend import choose_backend_for_gymnasium
 from dreamer.envs.notices import NOTICES
 from dreamer.envs.seeding import is_seeded, reset_seeded
-from dreamer.envs.suites.gymnasium import Gymnasium, picture_mode
+from dreamer.envs.suites.gymnasium import Gymnasium, cannot_be_made, picture_mode
 from dreamer.envs.suites.imports import check_arguments, import_own, own_class
 from dreamer.envs.suites.spaces import plain
 
@@ -31,7 +31,10 @@ def make(config: EnvConfig) -> Gymnasium:
     assert config.class_ is not None
     name, own = f"env.class={config.class_}", own_class(config.class_)
     choose_backend_for_gymnasium()
-    env = own(**{**picture_mode(own), **config.kwargs})
+    try:
+        env = own(**{**picture_mode(own), **config.kwargs})
+    except ValueError as error:
+        raise cannot_be_made(name, error) from error
     if not has_all(env, GYMNASIUM) and not has_all(env, DM_ENV):
         raise ValueError(f"{name} {LACKS}")
     if not is_seeded(env):
@@ -40,7 +43,7 @@ def make(config: EnvConfig) -> Gymnasium:
         )
     if not has_all(env, GYMNASIUM):
         env = FromDmEnv(env, name)
-    return Gymnasium(env, name, config.obs, config.action_repeat, config.size)
+    return Gymnasium(env, name, config.obs, config.action_repeat, config.size, config.leave_out)
 
 
 def check_config(config: EnvConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from dreamer.envs.drawing.images import (
     channels_last,
     has_the_shape_of_a_picture,
     in_colour,
-    is_picture,
+    is_drawing,
     shrink,
     side_by_side,
 )
@@ -46,8 +46,10 @@ def make(config: EnvConfig) -> Gymnasium:
         choose_backend_for_gymnasium()
         env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
     except (Error, ImportError) as error:
-        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from error
-    return Gymnasium(env, name, config.obs, config.action_repeat, config.size)
+        raise ValueError(f"{name}: {_first_line(error)}") from error
+    except ValueError as error:
+        raise cannot_be_made(name, error) from error
+    return Gymnasium(env, name, config.obs, config.action_repeat, config.size, config.leave_out)
 
 
 def check_config(config: EnvConfig) -> None:
@@ -55,27 +57,41 @@ def check_config(config: EnvConfig) -> None:
     if config.import_:
         import_own(f"env.import={config.import_}", config.import_)
     assert config.id is not None
-    creator, registered = _creator(config.id), gymnasium.spec(config.id).kwargs
+    creator, registered = _creator(config.id), _registered(config.id).kwargs
     kwargs = {**picture_mode(creator), **registered, **config.kwargs}
     check_arguments(f"env.id={config.id}", creator, kwargs, further=OF_THE_REGISTRY)
 
 
+def cannot_be_made(name: str, error: ValueError) -> ValueError:
+    """What a constructor refused, by the name that the user typed: it may be a word of theirs, or the code's fault."""
+    return ValueError(f"{name} cannot be made: {_first_line(error)} (HYDRA_FULL_ERROR=1 shows where)")
+
+
+def _registered(name: str) -> Any:
+    """The registry's entry of this id, which may be `module:Id`: then its module is imported first."""
+    module, _, id = name.rpartition(":")
+    if module:
+        import_own(f"env.id={name}", module)
+    try:
+        return gymnasium.spec(id)
+    except (Error, ImportError) as error:
+        similar = nearest(id, gymnasium.registry)
+        hint = f"; did you mean {' or '.join(similar)}?" if similar else "."
+        raise ValueError(
+            f"env.id={name} is not known to gymnasium {gymnasium.__version__}{hint} "
+            f"If a package adds it, name that too: env.id=its_package:{id}, or env.import=its_package."
+        ) from error
+
+
 def _creator(name: str) -> Any:
     """What makes the environment of this id: a class, or a function."""
-    try:
-        entry_point = gymnasium.spec(name).entry_point
-    except (Error, ImportError) as error:
-        similar = nearest(name, gymnasium.registry)
-        hint = (
-            f"did you mean {' or '.join(similar)}?" if similar else "env.import=my_module first imports what adds it."
-        )
-        raise ValueError(f"env.id={name} is not known to gymnasium {gymnasium.__version__}; {hint}") from error
+    entry_point = _registered(name).entry_point
     if entry_point is None:
         raise ValueError(f"env.id={name} is registered for many environments at once only, which cannot be used here.")
     try:
         return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     except (Error, ImportError) as error:
-        raise ValueError(f"env.id={name}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"env.id={name}: {_first_line(error)}") from error
 
 
 def picture_mode(creator: Any) -> dict[str, str]:
@@ -90,12 +106,15 @@ class Gymnasium:
     obs "auto" gives all that the environment gives; "vision" its pictures, "proprio" all else, "both" all of them.
     Where it has no picture, "vision" and "both" draw one with `render`, as the key `image`. Rewards are summed over the
     action repeat, which ends early with the episode. `terminated` is is_terminal; `truncated` sets is_last alone.
-    `name` is how the user named it; a `size` of None leaves pictures as `images.common_size` has them.
+    `name` is how the user named it; a `size` of None leaves pictures as `images.common_size` has them. The keys of
+    `leave_out` are left out whatever obs is.
     """
 
-    def __init__(self, env: Any, name: str, obs: str, action_repeat: int, size: int | None) -> None:
+    def __init__(
+        self, env: Any, name: str, obs: str, action_repeat: int, size: int | None, leave_out: Sequence[str] = ()
+    ) -> None:
         self._env, self._name = env, name
-        self._all_entries = entries = observation_entries(env.observation_space, size, name)
+        self._all_entries = entries = observation_entries(env.observation_space, size, name, leave_out)
         if not any(entry.space.size for entry in entries.values()):
             raise ValueError(
                 f"{name} has nothing to observe: its observation_space is {in_a_line(env.observation_space)}."
@@ -109,7 +128,8 @@ class Gymnasium:
         if self._is_drawn:
             if "image" in self.obs_space:
                 raise ValueError(
-                    f"env.obs={obs}: {name} would be drawn as image, which is one of its numbers; rename it."
+                    f"env.obs={obs}: {name} would be drawn as image, which is one of its numbers; leave these out "
+                    "(env.leave_out=[image]), or rename them."
                 )
             self._check_drawing(obs)
             self.obs_space["image"] = Space((size or 64, size or 64, 3), "uint8")
@@ -202,7 +222,7 @@ class Gymnasium:
         drawn = self._env.render()
         image = np.asarray(drawn)
         is_numbers = image.dtype.kind in "biuf"
-        if not is_numbers or not is_picture(image.shape, np.dtype(np.uint8)):
+        if not is_numbers or not is_drawing(image):
             found = f"{image.dtype} {list(image.shape)}" if is_numbers else type(drawn).__name__
             raise ValueError(f"render returns {found}, not a picture [h w 3]")
         return in_colour(channels_last(image.astype(np.uint8, copy=False)))
@@ -262,6 +282,10 @@ def kind_of(value: Any) -> str:
 def _can_draw(env: Any) -> bool:
     """Whether `render` returns a picture; an object that knows no render_mode has no other way to draw."""
     return getattr(env, "render_mode", PICTURES if hasattr(env, "render") else None) == PICTURES
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _told(error: Exception) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
+from dreamer.config.bounds import suggestion
 from dreamer.config.schema import LOSS_NAMES
 from dreamer.envs.drawing.images import channels_last, common_size, is_picture, resize
 from dreamer.envs.spec import ActionChoices, ActionRange
@@ -41,8 +42,10 @@ class Action(NamedTuple):
     units: ActionRange | ActionChoices
 
 
-def observation_entries(space: spaces.Space, size: int | None, owner: str) -> dict[str, Entry]:
-    """Key -> Entry of everything that can be observed; `sensors.left` for what is nested.
+def observation_entries(
+    space: spaces.Space, size: int | None, owner: str, leave_out: Sequence[str] = ()
+) -> dict[str, Entry]:
+    """Key -> Entry of everything that can be observed but the keys of `leave_out`; `sensors.left` for what is nested.
 
     Pictures become uint8 [h w c] of one size (`common_size`). Discrete, MultiDiscrete and MultiBinary become int32
     [n] counted from 0, all else float32. `owner` is how the user named the environment.
@@ -50,12 +53,16 @@ def observation_entries(space: spaces.Space, size: int | None, owner: str) -> di
     parts = {_name(path, part): (path, part) for path, part in _parts(space, ())}
     if len(parts) < len(list(_parts(space, ()))):
         raise ValueError(f"{owner} has two observations of the same name among {', '.join(parts)}.")
+    for key in leave_out:
+        if key not in parts:
+            raise ValueError(f"env.leave_out={key} is no observation of {owner}; {suggestion(key, list(parts))}")
+    parts = {key: part for key, part in parts.items() if key not in leave_out}
     pictures = {key: _picture_size(part) for key, (_, part) in parts.items() if _is_picture(part)}
     target = common_size(list(pictures.values()), size) if pictures else (0, 0)
     entries = {}
     for key, (path, part) in parts.items():
         told = f"{owner}: observation {key}"
-        entries[key] = _picture(path, part, *target, told) if key in pictures else _vector(path, part, told)
+        entries[key] = _picture(path, part, *target, told) if key in pictures else _vector(path, part, told, key)
     return entries
 
 
@@ -170,8 +177,6 @@ def _picture_size(space: spaces.Space) -> tuple[int, int]:
 
 def _picture(path: Path, space: spaces.Space, height: int, width: int, owner: str) -> Entry:
     assert space.shape is not None
-    if 0 in space.shape:
-        raise ValueError(f"{owner} is a picture of {list(space.shape)}, without a pixel; leave it out.")
     channels = channels_last(np.empty(space.shape, np.uint8)).shape[2]
 
     def encode(value: Any) -> np.ndarray:
@@ -188,14 +193,15 @@ def encode_picture(value: Any, height: int, width: int) -> np.ndarray:
     return resize(channels_last(np.array(value, np.uint8)), height, width)
 
 
-def _vector(path: Path, space: spaces.Space, owner: str) -> Entry:
+def _vector(path: Path, space: spaces.Space, owner: str, key: str) -> Entry:
     if isinstance(space, spaces.Box):
         return Entry(path, Space(space.shape, "float32"), partial(np.array, dtype=np.float32))
     if isinstance(space, spaces.MultiDiscrete) and 0 in space.shape:
         raise ValueError(f"{owner} is {in_a_line(space)}, which has no entry; leave it out.")
     if (counts := _counts(space, owner)) is None:
         raise ValueError(
-            f"{owner} is {in_a_line(space)}, which has no fixed shape of numbers; leave it out or wrap it."
+            f"{owner} is {in_a_line(space)}, which has no fixed shape of numbers; leave it out "
+            f"(env.leave_out=[{key}]) or wrap it."
         )
     start = counts.start
 

@@ -26,6 +26,11 @@ def test_a_picture_of_the_right_size_stays_as_it_is() -> None:
         ((84, 84, 3), np.uint8, True),
         ((84, 80, 1), np.uint8, True),
         ((4, 84, 84), np.uint8, True),
+        ((16, 16), np.uint8, True),
+        ((7, 7, 3), np.uint8, False),  # a board, in codes
+        ((3, 84, 15), np.uint8, False),
+        ((9, 9), np.uint8, False),
+        ((0, 3), np.uint8, False),
         ((84, 84, 5), np.uint8, False),
         ((84, 84, 3), np.float32, False),
         ((128,), np.uint8, False),

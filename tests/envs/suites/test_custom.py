@@ -94,6 +94,8 @@ def test_a_function_that_returns_an_environment_is_as_good_as_a_class() -> None:
             "env.kwargs.size is not an argument of env.class=robots.Unseeded; there is none.",
         ),
         ({"import_": "nowhere"}, "env.import=nowhere cannot be imported from "),
+        ({"leave_out": ["tim"]}, "env.leave_out=tim is no observation of env.class=robots.Arm; did you mean time?"),
+        ({"class_": "robots.Board", "kwargs": {"size": 2}}, "env.class=robots.Board cannot be made: no room in 2 ("),
     ],
 )
 def test_what_cannot_work_is_refused_by_the_name_the_user_typed(changes: dict[str, Any], message: str) -> None:

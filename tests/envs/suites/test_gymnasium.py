@@ -264,6 +264,36 @@ def test_a_module_of_the_user_is_imported_from_the_current_directory(
     assert episode(env, 0, 4)[-1].is_last
 
 
+def test_an_id_may_name_the_module_that_adds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adds_it.py").write_text(
+        "import gymnasium, robots\ngymnasium.register('Own/Arm-v4', robots.Arm, max_episode_steps=4)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    env = make_env(config("adds_it:Own/Arm-v4", kwargs={"length": 3}))
+    assert episode(env, 0, 3)[-1].is_last
+
+
+def test_a_board_with_a_mission_in_words_is_numbers_or_a_drawing() -> None:
+    env = make_env(config("Board-v0", leave_out=["mission"]))
+    assert env.obs_space == {"image": Space((7, 7, 3), "float32"), "direction": Space((1,), "int32", (4,))}
+    assert env.action_space == Space((1,), "int32", (7,))
+    row = episode(env, 3, 2)[-1]
+    assert row.obs["image"].max() == 10 and 0 <= row.obs["direction"][0] < 4
+    drawn = make_env(config("Board-v0", leave_out=["mission"], obs="vision"))
+    assert drawn.obs_space == {"image": Space((64, 64, 3), "uint8")}
+    assert (drawn.reset(0).obs["image"] == 200).all()
+    both = make_env(config("Board-v0", leave_out=["mission", "image"], obs="both"))
+    assert set(both.obs_space) == {"direction", "image"}
+
+
+def test_an_episode_is_told_from_another_without_what_is_left_out() -> None:
+    env = make_env(config("Board-v0", leave_out=["mission"])).env
+    assert isinstance(env, Replayable)
+    digests = [env.reset(seed) and env.simulator_state().tobytes() for seed in (1, 2, 1)]
+    assert digests[0] == digests[2] != digests[1]
+
+
 def test_a_simulator_that_is_not_installed_is_named_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of gymnasium do: the module itself raises, when it is imported."""
     lines = "from gymnasium.error import DependencyNotInstalled\nraise DependencyNotInstalled('Box3D is missing')\n"
@@ -354,6 +384,18 @@ def test_an_action_that_is_not_finite_is_refused() -> None:
             {"id": "CartPol-v1"},
             f"env.id=CartPol-v1 is not known to gymnasium {gym.__version__}; did you mean CartPole-v1",
         ),
+        (
+            {"id": "Nowhere-v0"},
+            f"env.id=Nowhere-v0 is not known to gymnasium {gym.__version__}. If a package adds it, name that too: "
+            "env.id=its_package:Nowhere-v0, or env.import=its_package.",
+        ),
+        ({"id": "robots:Nowhere-v0"}, "env.id=robots:Nowhere-v0 is not known to gymnasium"),
+        ({"id": "not_there:Arm-v0"}, "env.id=not_there:Arm-v0 cannot be imported from "),
+        ({"id": "Board-v0"}, "env.id=Board-v0: observation mission is <robots.Words object at "),
+        (
+            {"id": "Board-v0", "kwargs": {"size": 2}},
+            "env.id=Board-v0 cannot be made: no room in 2 (HYDRA_FULL_ERROR=1 shows where)",
+        ),
         ({"id": "Nobody/Knows-v0"}, "env.id=Nobody/Knows-v0 is not known to gymnasium"),
         ({"import_": "not_there"}, "env.import=not_there cannot be imported from "),
         ({"id": "Wired-v0"}, "env.kwargs.port has no value; give env.kwargs.port=... on the command line"),
@@ -384,7 +426,8 @@ def test_what_cannot_work_is_refused_by_the_name_the_user_typed(changes: dict[st
         (
             spaces.Dict({"image": spaces.Box(-1, 1, (2,))}),
             "both",
-            r"env\.obs=both: env\.id=X would be drawn as image, which is one of its numbers; rename it\.$",
+            r"env\.obs=both: env\.id=X would be drawn as image, which is one of its numbers; leave these out "
+            r"\(env\.leave_out=\[image\]\), or rename them\.$",
         ),
     ],
 )
