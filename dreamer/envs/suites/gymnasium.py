@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -32,7 +33,11 @@ from dreamer.types import Space, TimeStep
 
 PICTURES = "rgb_array"
 OF_THE_REGISTRY = ("max_episode_steps",)  # what gymnasium.make itself takes of env.kwargs
-WITHOUT_A_SCREEN = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+WITHOUT_A_SCREEN = {
+    "SDL_VIDEODRIVER": "offscreen" if sys.platform == "linux" else "dummy",  # highway-env draws black with "dummy"
+    "SDL_AUDIODRIVER": "dummy",
+    "PYGAME_HIDE_SUPPORT_PROMPT": "1",
+}
 """For pygame, with which some draw: no window is opened, so it need not look for a screen."""
 
 

@@ -264,6 +264,15 @@ def test_a_module_of_the_user_is_imported_from_the_current_directory(
     assert episode(env, 0, 4)[-1].is_last
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere SDL may have no driver of this name")
+def test_pictures_are_not_black_for_who_draws_nothing_on_a_dummy_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    is_dummy = lambda: os.environ.get("SDL_VIDEODRIVER") == "dummy"  # noqa: E731
+    monkeypatch.setattr(robots.Board, "render", lambda _: np.full((150, 600, 3), 0 if is_dummy() else 100, np.uint8))
+    env = make_env(config("Board-v0", leave_out=["mission"], obs="vision"))
+    assert (env.reset(0).obs["image"] == 100).all()
+
+
 def test_an_id_may_name_the_module_that_adds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "adds_it.py").write_text(
         "import gymnasium, robots\ngymnasium.register('Own/Arm-v4', robots.Arm, max_episode_steps=4)\n"
