@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -151,3 +152,9 @@ def test_the_table_in_the_package_names_functions_that_exist():
         known = defined_names(ROOT / "dreamer" / file)
         for name in re.split(r", ", names) if names else []:
             assert name in known, f"{file}: {name}"
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == project["version"] and citation["license"] == project["license"]
