@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import struct
 from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
@@ -11,20 +10,14 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
-from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from torch.utils.tensorboard import SummaryWriter
 
 from dreamer.config.compose import parse, register
 from dreamer.config.file import CONFIG_FILE, format_config
 from dreamer.config.schema import Config
-from dreamer.report.events import masked_crc
 from dreamer.training.saving.returns_file import RETURNS_FILE, append_return
 
 CONF = Path(__file__).parents[2] / "conf"
-GIF = (
-    b"GIF89a\x02\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x02\x00\x01\x00\x00\x02\x02D\x0a\x00;"
-)
-"""Two pixels wide, one high."""
 
 
 @pytest.fixture(scope="session")
@@ -75,10 +68,3 @@ def with_hydra() -> Iterator[None]:
     register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
-
-
-def record(event: Event) -> bytes:
-    """An event as a file has it."""
-    data = event.SerializeToString()
-    header = struct.pack("<Q", len(data))
-    return header + struct.pack("<I", masked_crc(header)) + data + struct.pack("<I", masked_crc(data))

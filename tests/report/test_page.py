@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import GIF
+from event_files import GIF
 from hydra import compose
 
 from dreamer.config.compose import flat, parse, to_dict

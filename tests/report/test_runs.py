@@ -7,7 +7,7 @@ import os
 import socket
 
 import pytest
-from conftest import GIF
+from event_files import GIF
 
 from dreamer.report import runs
 from dreamer.report.runs import read_run, read_runs
