@@ -7,6 +7,7 @@ Needs starlette and uvicorn: pip install -c requirements.lock -e ".[web]".
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 
 import hydra
@@ -51,13 +52,14 @@ def main(cfg: DictConfig) -> None:
         from dreamer.saved.agents import find, load_agent, load_config
         from dreamer.training.run import quiet_libraries
         from dreamer.viewer.server import listen
-        from dreamer.viewer.start import make_engine, serve
+        from dreamer.viewer.start import check_drawing, make_engine, serve
 
         quiet_libraries()
         torch.set_num_threads(options.threads)
         listener = listen(options.port)
         path, state = find(options.checkpoint)
         config = load_config(state, options.env)
+        check_drawing(config.env, sys.platform)
         env = make_env(config.env)
         agent = load_agent(state, config, env.obs_space, env.action_space, path)
         engine = make_engine(agent, env, config.env, options.seed, options.viewers)

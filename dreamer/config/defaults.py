@@ -22,9 +22,7 @@ def base_words(config: Config) -> list[str]:
     env, model = config.env, config.model.name
     words = [f"env={env.name if env.name in options('env') else env.suite}"]
     if needed := SUITES[env.suite].needs:
-        words.append(f"env.{needed}={env.id if needed == 'id' else env.class_}")
-    if env.game is not None:
-        words.append(f"env.game={env.game}")
+        words.append(f"env.{needed}={getattr(env, 'class_' if needed == 'class' else needed)}")
     if model in options("debug"):
         words.append(f"debug={model}")
     elif model != "laptop" and model in options("model"):
@@ -40,6 +38,6 @@ def compared(config: Config) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
     words = base_words(config)
     default = flat(to_dict(parse(compose("config", overrides=["run_dir=runs/default", *words]))))
     values = flat(to_dict(config))
-    keys = [*values, *(key for key in default if key not in values)]
+    keys = [*values, *(key for key in default if key not in values and default[key] != {})]  # {} was filled
     differing = [key for key in keys if key not in NOT_SETTINGS and default.get(key) != values.get(key)]
     return words, {key: (default.get(key), values.get(key)) for key in differing}

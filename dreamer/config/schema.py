@@ -228,7 +228,7 @@ EXPLORE_KEYS = {"policy": (), "noise": ("steps", "noise"), "disagreement": ("ste
 
 @dataclass
 class ExploreConfig:
-    """What makes the agent try more than its policy does; each way is a file in dreamer/behavior."""
+    """What makes the agent try more than its policy does; each way is a file in dreamer/behavior/explore."""
 
     name: str = one_of("policy", "noise", "disagreement")
     steps: int | float = bounded(50_000, low=1, is_whole=True)  # policy steps over which it fades to nothing

@@ -78,8 +78,10 @@ def read_curve(directory: Path) -> Curve:
 
 
 def read_published(task: str, obs: str) -> dict[str, Float[np.ndarray, "X 3"]]:
-    """method -> rows of environment step, mean return and its standard deviation."""
+    """method -> rows of environment step, mean return and its standard deviation; none without a checkout."""
     rows: dict[str, list[list[float]]] = {}
+    if not PUBLISHED.is_file():
+        return {}
     with PUBLISHED.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if (row["task"], row["observation"]) == (task, obs):

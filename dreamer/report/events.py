@@ -14,13 +14,10 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 EVENT_FILES = "events.out.tfevents.*"
-MOST_FILES, MOST_RECORDS, MOST_TAGS = (
-    500,
-    2_000_000,
-    400,
-)  # of a run; the longest of ours has 40 tags and 60,000 records
+MOST_FILES, MOST_RECORDS, MOST_TAGS = 500, 2_000_000, 400  # of a run; the longest of ours has 60,000 records, 40 tags
 LARGEST_RECORD = 32 << 20  # bytes; a film has about one million
 LONGEST_TAG = 100
 
@@ -72,13 +69,13 @@ def read_events(path: Path) -> Iterator[Event]:
         place = 0
         while len(header := file.read(12)) == 12:
             length, checksum = struct.unpack("<QI", header)
-            if checksum != masked_crc(header[:8]) or length > LARGEST_RECORD:
+            if checksum != masked_crc32c(header[:8]) or length > LARGEST_RECORD:
                 raise ValueError(f"at byte {place:,}")
             body = file.read(length + 4)
             if len(body) < length + 4:
                 return
             data = body[:length]
-            if struct.unpack("<I", body[length:])[0] != masked_crc(data):
+            if struct.unpack("<I", body[length:])[0] != masked_crc32c(data):
                 raise ValueError(f"at byte {place:,}")
             try:
                 yield Event.FromString(data)
@@ -101,24 +98,3 @@ def _take(event: Event, logged: Logged) -> None:
             logged.scalars.setdefault(tag, []).append((event.step, value.simple_value))
         elif kind == "image" and len(logged.images) < MOST_TAGS:
             logged.images[tag] = event.step, value.image.encoded_image_string
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for index in range(256):
-        for _ in range(8):
-            index = index >> 1 ^ (0x82F63B78 if index & 1 else 0)  # Castagnoli's polynomial, lowest bit first
-        table.append(index)
-    return table
-
-
-CRC_TABLE = _crc_table()
-
-
-def masked_crc(data: bytes) -> int:
-    """CRC-32C, turned by 15 bits and shifted by a constant, as these files have it."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -35,6 +35,7 @@ from dreamer.report.tables import (
     settings_table,
     text,
 )
+from dreamer.training.display.next_commands import word
 
 MARK = "<!-- a report of scripts/report.py -->"
 """How a file begins that a new report may take the place of."""
@@ -48,6 +49,7 @@ Compared = Callable[[Config], tuple[list[str], dict[str, tuple[Any, Any]]]]
 
 
 def build_page(tasks: list[Task], left_out: list[tuple[Path, str]], compared: Compared, now: datetime) -> str:
+    # Escaped already.
     title = " · ".join(heading(task) for task in tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
     budget = [MOST_FILM_BYTES]
     parts = [_task(task, index, compared, budget, len(tasks) > 1) for index, task in enumerate(tasks)]
@@ -63,8 +65,8 @@ def build_page(tasks: list[Task], left_out: list[tuple[Path, str]], compared: Co
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
-        f'<h1>{escape(title)}</h1><p class="lead">{_lead(tasks)}</p>{_contents(tasks)}{notes}{"".join(parts)}'
+        f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
+        f'<h1>{title}</h1><p class="lead">{_lead(tasks)}</p>{_contents(tasks)}{notes}{"".join(parts)}'
         f'<h2 id="machine">Machine and commit</h2>{machines_table(tasks)}'
         f"<footer>Written by scripts/report.py on {when}. Steps are environment steps, action repeat included."
         "</footer>"
@@ -249,7 +251,7 @@ def _settings(task: Task, index: int, compared: Compared) -> str:
     ]
     for experiment, (words, differing) in list(zip(task.experiments, found, strict=True))[:8]:
         config = experiment.runs[0].config
-        typed = [f"{key}={as_word(own)}" for key, (_, own) in differing.items()]
+        typed = [as_typed(key, own) for key, (_, own) in differing.items()]
         command = shlex.join(["python", "train.py", *words, *typed, f"seed={config.seed}"])
         name = f" of {text(experiment.name)}" if len(task.experiments) > 1 else ""
         values = yaml.safe_dump(
@@ -260,3 +262,8 @@ def _settings(task: Task, index: int, compared: Compared) -> str:
             f'<pre class="words">{escape(command[:20_000])}</pre><pre>{escape(values[:40_000])}</pre></details>'
         )
     return "".join(parts)
+
+
+def as_typed(key: str, value: Any) -> str:
+    """`key=value` as Hydra gives it back: text that would read as something else stands in quotes."""
+    return word(key, value) if isinstance(value, str) else f"{key}={as_word(value)}"

@@ -30,6 +30,7 @@ from dreamer.training.saving.sessions import SESSIONS_FILE
 MOST_RUNS = 64
 LARGEST_RETURNS, LARGEST_CSV, LARGEST_TEXT = 64 << 20, 256 << 20, 1 << 20  # bytes
 LARGEST_FILM = 8 << 20
+LARGEST_VALUE = 1e100  # beyond it a sum of squares overflows
 MOST_EPISODES = 1000  # of an evaluation
 ERROR_FILE = "error.txt"  # of a job of a multirun
 GIF_NAME = re.compile(r"(eval_episode|open_loop_.{1,80})_(\d{9,12})\.gif")
@@ -136,8 +137,16 @@ def _walk(place: Path, depth: int) -> Iterator[Path]:
 
 
 def _last_line(path: Path) -> str:
-    lines = path.read_bytes()[-LARGEST_TEXT:].decode(errors="replace").strip().splitlines()
+    lines = first_bytes(path).decode(errors="replace").strip().splitlines()
     return shown(lines[-1], 300) if lines else ""
+
+
+def first_bytes(path: Path) -> bytes:
+    """At most LARGEST_TEXT of a file; OSError where it is none."""
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(path)
+    with path.open("rb") as file:
+        return file.read(LARGEST_TEXT)
 
 
 def read_run(path: Path) -> Run:
@@ -170,6 +179,9 @@ def _read_returns(run: Run) -> None:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         run.notes.append(f"{RETURNS_FILE} is damaged: {faults[0]}{more}; the sound lines were read")
     rows = sorted((line.row.env_step, line.row.wall_seconds, line.row.ret) for line in lines if line.row)
+    if any(max(map(abs, row)) >= LARGEST_VALUE for row in rows):
+        run.notes.append(f"{RETURNS_FILE} has numbers that nothing can be; their lines were left out")
+        rows = [row for row in rows if max(map(abs, row)) < LARGEST_VALUE]
     if rows:
         env_step, seconds, ret = np.array(rows, float).T
         run.curve = Curve(env_step, seconds / 3600, ret)
@@ -203,7 +215,7 @@ def _read_csv(path: Path, scalars: dict[str, list[tuple[int, float]]], notes: li
                 num_unread += 1
                 continue
             for tag, value in values.items():
-                if math.isfinite(value) and (tag in session or len(session) < MOST_TAGS):
+                if abs(value) < LARGEST_VALUE and (tag in session or len(session) < MOST_TAGS):
                     session.setdefault(tag, []).append((env_step, value))
     except csv.Error as error:
         notes.append(f"{name} is damaged ({error}); what comes before was read")
@@ -215,16 +227,20 @@ def _read_csv(path: Path, scalars: dict[str, list[tuple[int, float]]], notes: li
 
 
 def _read_films(run: Run) -> None:
-    """The files in videos/, which are those of the event files too."""
-    for path in sorted((run.path / "videos").glob("*.gif")):
+    """The first and the last of each kind in videos/, which are in the event files too."""
+    kinds: dict[str, dict[int, Path]] = {}
+    for path in (run.path / "videos").glob("*.gif"):
         found = GIF_NAME.fullmatch(path.name)
-        if found is None or not path.is_file():
-            continue
-        if path.stat().st_size > LARGEST_FILM:
-            run.notes.append(f"videos/{path.name} has {path.stat().st_size:,} bytes, more than a report takes")
-            continue
-        tag = found[1].replace("eval_", "eval/").replace("open_loop_", "open_loop/", 1)
-        _add_film(run, tag, int(found[2]), path.read_bytes())
+        if found is not None and path.is_file():
+            tag = found[1].replace("eval_", "eval/").replace("open_loop_", "open_loop/", 1)
+            kinds.setdefault(tag, {})[int(found[2])] = path
+    for tag, paths in sorted(kinds.items()):
+        for env_step in sorted({min(paths), max(paths)}):
+            path = paths[env_step]
+            if path.stat().st_size > LARGEST_FILM:
+                run.notes.append(f"videos/{path.name} has {path.stat().st_size:,} bytes, more than a report takes")
+            else:
+                _add_film(run, tag, env_step, path.read_bytes())
 
 
 def _add_film(run: Run, tag: str, env_step: int, data: bytes) -> None:
@@ -241,7 +257,7 @@ def _read_evaluation(run: Run) -> None:
     if not path.is_file():
         return
     try:
-        values = json.loads(path.read_bytes()[:LARGEST_TEXT])
+        values = json.loads(first_bytes(path))
         returns = [float(value) for value in values["returns"]]
         if not 0 < len(returns) <= MOST_EPISODES or not all(map(math.isfinite, returns)):
             raise ValueError("returns")
@@ -255,7 +271,7 @@ def _read_sessions(run: Run) -> None:
     path = run.path / SESSIONS_FILE
     if not path.is_file():
         return
-    for line in path.read_bytes()[-LARGEST_TEXT:].splitlines():
+    for line in first_bytes(path).splitlines():
         try:
             session = json.loads(line)
             if not isinstance(session, dict):
@@ -269,7 +285,7 @@ def _read_sessions(run: Run) -> None:
 def _is_held(path: Path) -> bool:
     """Whether a process of this machine says that it is the run's; the lock itself is left alone."""
     try:
-        holder = json.loads(path.read_bytes()[:LARGEST_TEXT])
+        holder = json.loads(first_bytes(path))
         return holder["host"] == socket.gethostname() and psutil.pid_exists(holder["pid"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return False

@@ -21,4 +21,8 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
 
 
 def write_report(out: Path, page: str) -> None:
-    write_whole(out, page.encode("utf-8", errors="replace"))
+    """ValueError where the disk is full or the directory takes no file."""
+    try:
+        write_whole(out, page.encode("utf-8", errors="replace"))
+    except OSError as error:
+        raise ValueError(f"out={out} cannot be written: {error}") from error

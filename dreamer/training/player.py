@@ -59,6 +59,6 @@ class Player:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """What `state_dict` returned; a run that goes on with another kind of device begins its generator anew."""
-        self._policy_steps = state.get("policy_steps", 0)  # not in checkpoints from before 30 November 2026
+        self._policy_steps = state["policy_steps"]
         if (mine := state.get(self._generator.device.type)) is not None:
             self._generator.set_state(torch.from_numpy(mine))

@@ -100,8 +100,9 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(self._has_work, self._patience())
-                viewers, leaving, is_stopped = list(self._viewers), self._leaving, self._is_stopped
+                while not self._has_work():
+                    self._changed.wait(self._patience())  # anew each time: what a page shows changes who is due when
+                viewers, leaving, is_stopped = list(self._viewers), list(self._leaving), self._is_stopped
             for viewer in [*leaving, *(viewers if is_stopped else [])]:
                 self._close(viewer)
             with self._changed:

@@ -15,11 +15,21 @@ from dreamer.config.schema import EnvConfig
 from dreamer.envs.make import make_env
 from dreamer.envs.suites.dmc import DMC
 from dreamer.envs.wrappers import EpisodeJournal
+from dreamer.export.step import units_of
 from dreamer.viewer.engine import Engine
 from dreamer.viewer.model import Model
 from dreamer.viewer.pictures import Stage, open_stage
 from dreamer.viewer.server import address, make_server, new_key
 from dreamer.viewer.session import Session
+
+
+def check_drawing(config: EnvConfig, system: str) -> None:
+    """ValueError where the simulator's pictures would be drawn in a thread that may not: macOS has one that may."""
+    if system == "darwin" and config.suite == "dmc":
+        raise ValueError(
+            "scripts/dream.py draws the Control Suite in a thread, which macOS refuses; "
+            "scripts/evaluate.py checkpoint=... dream=dream.gif makes a film of the dream there."
+        )
 
 
 def make_engine(agent: Agent, env: EpisodeJournal, config: EnvConfig, seed: int, most_viewers: int) -> Engine:
@@ -32,10 +42,8 @@ def make_engine(agent: Agent, env: EpisodeJournal, config: EnvConfig, seed: int,
     stage, note = open_stage(config, sees_pictures)
     if stage is not None:
         stage.close()
-    simulator = env.env
-    names, rate = ((), 20.0)
-    if isinstance(simulator, DMC):
-        names, rate = simulator.action_names, 1 / simulator.seconds_per_action
+    rate = 1 / env.env.seconds_per_action if isinstance(env.env, DMC) else 20.0
+    names = units_of(env.env).names
 
     def make_session() -> Session:
         own, stage = make_env(config), open_stage(config, sees_pictures)[0]

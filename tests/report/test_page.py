@@ -17,8 +17,8 @@ from hydra import compose
 from dreamer.config.compose import flat, parse, to_dict
 from dreamer.config.defaults import compared
 from dreamer.config.schema import Config
-from dreamer.report.groups import as_word, group
-from dreamer.report.page import build_page
+from dreamer.report.groups import group
+from dreamer.report.page import as_typed, build_page
 from dreamer.report.runs import read_runs
 
 NOW = datetime(2026, 12, 1, 12, 0)
@@ -134,6 +134,8 @@ def test_what_was_wrong_stands_at_the_top(make_run, tmp_path):
         ["env.obs=proprio", "trainer.max_steps=2e5", "model.optim.lr=1e-4"],
         ["env=memory", "model=size1m", "env.kwargs.delay=7"],
         ["env=gymnasium", "env.id=CartPole-v1", "debug=tiny", "seed=3"],
+        ["env=atari", "env.game=breakout", "env.kwargs.length=70"],
+        ["env=custom", "env.class=a.B", "env.kwargs.text='true'", "env.kwargs.other='my mod, x'"],
     ],
 )
 def test_the_words_of_a_report_give_the_config_again(with_hydra, words):
@@ -144,5 +146,5 @@ def test_the_words_of_a_report_give_the_config_again(with_hydra, words):
     base, differing = compared(config)
     named = {word.partition("=")[0] for word in words} - {word.partition("=")[0] for word in base} - {"seed"}
     assert differing.keys() == named
-    again = composed([*base, *(f"{key}={as_word(own)}" for key, (_, own) in differing.items())])
+    again = composed([*base, *(as_typed(key, own) for key, (_, own) in differing.items())])
     assert {**flat(to_dict(again)), "seed": config.seed} == flat(to_dict(config))

@@ -5,9 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+
+from dreamer.config.schema import EnvConfig
+from dreamer.viewer.start import check_drawing
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -52,3 +56,9 @@ def test_without_the_extra_the_error_says_what_to_install():
     result = dream_py("checkpoint=nowhere", before=("-c", BLOCKED))
     assert result.returncode == 2, result.stderr
     assert 'needs the package uvicorn; pip install -c requirements.lock -e ".[web]"' in result.stderr
+
+
+def test_the_control_suite_is_refused_on_macos_where_threads_may_not_draw():
+    for system, suite, is_refused in (("darwin", "dmc", True), ("linux", "dmc", False), ("darwin", "dummy", False)):
+        with pytest.raises(ValueError, match="macOS refuses") if is_refused else nullcontext():
+            check_drawing(EnvConfig(suite=suite, name="any"), system)

@@ -147,13 +147,6 @@ class DMC:
         return self._draw(size)
 
     @property
-    def action_names(self) -> tuple[str, ...]:
-        """What the model calls each entry of the action; empty where it has no names."""
-        model = self._env.physics.model
-        names = [model.id2name(index, "actuator") for index in range(model.nu)]
-        return tuple(names) if all(names) and self.action_space.shape == (len(names),) else ()
-
-    @property
     def seconds_per_action(self) -> float:
         """Simulated time that passes with an action."""
         return self.env_steps_per_action * self._env.control_timestep()

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,15 +55,14 @@ def describe_machine() -> dict[str, Any]:
 
 def cpu_name() -> str:
     """The processor as its maker calls it, or what Python knows of it."""
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        if names:
-            return names[0]
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    return platform.processor() or platform.machine()
+    name = ""
+    with suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "linux":
+            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+        elif sys.platform == "darwin":
+            name = output_of("sysctl", "-n", "machdep.cpu.brand_string")
+    return name or platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str | None]:
@@ -81,10 +81,14 @@ def commit() -> str | None:
     if not (ROOT / ".git").exists():  # installed somewhere, perhaps inside of another repository
         return None
     try:
-        head, changes = (
-            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *CODE))
-        )
-    except (OSError, subprocess.CalledProcessError):
+        head = output_of("git", "rev-parse", "HEAD")
+        changes = output_of("git", "--no-optional-locks", "status", "--porcelain", "--", *CODE)
+    except (OSError, subprocess.SubprocessError):
         return None
     return f"{head}-dirty" if changes else head
+
+
+def output_of(*command: str) -> str:
+    """What a short command prints, run where this code lies; OSError or SubprocessError where it fails or hangs."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

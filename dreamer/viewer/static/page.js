@@ -59,7 +59,7 @@ function begin(header) {
   find("sees").textContent = header.sees === "pixels" ? "from pixels" : "from state";
   find("note").textContent = header.note;
   find("note").hidden = !header.note;
-  const rates = [0.25, 0.5, 1, 2].map((factor) => [Math.round(header.rate * factor * 10) / 10, `× ${factor}`]);
+  const rates = [0.25, 0.5, 1, 2].map((factor) => [factor === 1 ? header.rate : Math.round(header.rate * factor * 10) / 10, `× ${factor}`]);
   for (const [value, name] of rates) {
     if (value >= header.rates[0] && value <= header.rates[1]) find("rate").append(new Option(name, value));
   }

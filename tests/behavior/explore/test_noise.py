@@ -1,4 +1,4 @@
-"""explore=noise: how far actions are moved, and that a run that goes on draws what it would have drawn."""
+"""explore=noise: how far actions are moved, and which."""
 
 import numpy as np
 import pytest

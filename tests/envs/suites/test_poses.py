@@ -55,4 +55,4 @@ def test_a_pose_is_drawn_like_the_simulation_that_it_was_read_from():
 
 def test_actions_have_the_names_of_the_model():
     env = DMC("walker_walk", "proprio", 2, 64, 0)
-    assert env.action_names[:2] == ("right_hip", "right_knee") and env.seconds_per_action == pytest.approx(0.05)
+    assert env.action_units.names[:2] == ("right_hip", "right_knee") and env.seconds_per_action == pytest.approx(0.05)
