@@ -148,8 +148,12 @@ def test_it_opens_plays_branches_steers_and_saves(visit, tmp_path):
 
     here.page.click("#steer")
     here.holds(lambda: "You act" in here.text("#who") and here.place() >= 2)
-    here.page.keyboard.down("q")
-    here.holds(lambda: here.text(".slider output >> nth=0") == "1.00")
+
+    def holds_q() -> bool:
+        here.page.keyboard.down("q")  # again and again, as a keyboard repeats a key that is held
+        return here.text(".slider output >> nth=0") == "1.00"
+
+    here.holds(holds_q)
     before = here.place()
     here.holds(lambda: here.place() >= before + 3)
     here.page.keyboard.up("q")

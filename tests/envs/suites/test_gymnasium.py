@@ -394,11 +394,11 @@ def test_an_action_that_is_not_finite_is_refused() -> None:
             f"env.id=CartPol-v1 is not known to gymnasium {gym.__version__}; did you mean CartPole-v1",
         ),
         (
-            {"id": "Nowhere-v0"},
-            f"env.id=Nowhere-v0 is not known to gymnasium {gym.__version__}. If a package adds it, name that too: "
-            "env.id=its_package:Nowhere-v0, or env.import=its_package.",
+            {"id": "Qqqq-v0"},
+            f"env.id=Qqqq-v0 is not known to gymnasium {gym.__version__}. If a package adds it, name that too: "
+            "env.id=its_package:Qqqq-v0, or env.import=its_package.",
         ),
-        ({"id": "robots:Nowhere-v0"}, "env.id=robots:Nowhere-v0 is not known to gymnasium"),
+        ({"id": "robots:Qqqq-v0"}, "env.id=robots:Qqqq-v0 is not known to gymnasium"),
         ({"id": "not_there:Arm-v0"}, "env.id=not_there:Arm-v0 cannot be imported from "),
         ({"id": "Board-v0"}, "env.id=Board-v0: observation mission is <robots.Words object at "),
         (
