@@ -11,7 +11,7 @@ SECONDS = 2.0  # what the command line promises; it takes 0.6 to 1.0 on two slow
 @pytest.mark.parametrize("words", [("--help",), ("--cfg", "job")])
 def test_answer_comes_within_two_seconds_and_without_torch(train_py, words):
     times = []
-    for _ in range(3):  # the best of three: other work on the machine is not what is measured
+    for _ in range(8):  # the best of several: other work on the machine is not what is measured
         start = time.perf_counter()
         result = train_py(*words)
         times.append(time.perf_counter() - start)
