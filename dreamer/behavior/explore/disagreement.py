@@ -48,14 +48,14 @@ class Disagreement(Explore):
         and none of their loss the world model.
         """
         feat, led_here = feature(post.latent).detach(), action_vector(batch.prev_action, self.action_space)
-        losses = {"disagreement": self.loss(feat, led_here, post.logits.detach(), batch.is_first)}
+        predicted = self.predict(feat[:, :-1], led_here[:, 1:])
+        losses = {"disagreement": self.loss(post.logits.detach(), batch.is_first, predicted)}
         action = action_vector(rollout.action, self.action_space)
         with frozen(self) if rollout.is_differentiable else torch.no_grad():
-            variance = self.variance(rollout.feat[:, :-1], action[:, :-1])
+            variance = self.variance(self.predict(rollout.feat[:, :-1], action[:, :-1]))
             self.track(variance.detach().mean())
             imagined = self.bonus(variance)
-        with torch.no_grad():
-            replayed = self.bonus(self.variance(feat[:, :-1], led_here[:, 1:])) * ~batch.is_first[:, 1:]
+        replayed = self.bonus(self.variance(predicted.detach())) * ~batch.is_first[:, 1:]
         rollout = rollout._replace(reward=paid(rollout.reward, imagined))
         batch = batch._replace(reward=paid(batch.reward, replayed))
         metrics = {"explore/bonus": imagined.detach().mean(), "explore/strength": self.strength.clone()}
@@ -68,18 +68,17 @@ class Disagreement(Explore):
 
     def loss(
         self,
-        feat: Float[Tensor, "B T F"],
-        prev_action: Float[Tensor, "B T A"],
         logits: Float[Tensor, "B T S K"],
         is_first: Bool[Tensor, "B T"],
+        predicted: Float[Tensor, "M B T-1 Z"],
     ) -> Float[Tensor, "B T-1"]:
         """Squared error of the predictions of rows 1 to T - 1, summed over z and the heads; 0 in the row of a reset."""
         target = torch.softmax(logits[:, 1:].float(), -1).flatten(-2)
-        error = (self.predict(feat[:, :-1], prev_action[:, 1:]) - target).square().sum((0, -1))
-        return error * ~is_first[:, 1:]
+        return (predicted - target).square().sum((0, -1)) * ~is_first[:, 1:]
 
-    def variance(self, feat: Float[Tensor, "N T F"], action: Float[Tensor, "N T A"]) -> Float[Tensor, "N T"]:
-        return self.predict(feat, action).var(0, correction=0).mean(-1)
+    def variance(self, predicted: Float[Tensor, "M N T Z"]) -> Float[Tensor, "N T"]:
+        """How far the heads' predictions lie apart, the mean over z."""
+        return predicted.var(0, correction=0).mean(-1)
 
     def bonus(self, variance: Float[Tensor, "N T"]) -> Float[Tensor, "N T"]:
         return self.config.weight * self.strength * variance / self.scale
