@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dreamer.envs.suites.imports import install_command
+
 if TYPE_CHECKING:  # seconds to import, and words are checked before
     from torch.export import ExportedProgram
 
@@ -32,7 +34,7 @@ def check_installed(format: str) -> None:
     """ValueError where the packages that write and check a format are not there."""
     missing = [name for name in ONNX_NEEDS if format == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f'format=onnx needs the package {missing[0]}; pip install -c requirements.lock -e ".[onnx]"')
+        raise ValueError(f"format=onnx needs the package {missing[0]}; {install_command('onnx')}")
 
 
 def encode(step: PolicyStep, format: str, metadata: dict[str, str]) -> bytes:

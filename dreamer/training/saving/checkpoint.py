@@ -24,11 +24,12 @@ from dreamer.training.display.run_log import DIVERGED
 from dreamer.training.module import build_optimizer
 from dreamer.training.saving.disk import check_room, write_whole
 from dreamer.training.saving.returns_file import RETURNS_FILE
+from dreamer.training.saving.sessions import SESSIONS_FILE
 from dreamer.types import Batch
 
 SAVED_FILE = ".saved"  # not in checkpoints/, which people delete when the disk is full
 REPLAY_DIRECTORY = "replay"
-WRITTEN_WHOLE = (CONFIG_FILE, SAVED_FILE, RETURNS_FILE)  # by disk.write_whole
+WRITTEN_WHOLE = (CONFIG_FILE, SAVED_FILE, RETURNS_FILE, SESSIONS_FILE)  # by disk.write_whole
 
 
 class Batches:

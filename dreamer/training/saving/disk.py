@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 from dreamer.data.saving.column_files import NO_ROOM, sync
 from dreamer.data.storage import gigabytes
+from dreamer.saved.whole_file import replacing
 
 
 class DiskFull(OSError):
@@ -61,15 +62,8 @@ def describe_full(path: Path, nbytes: int | None, reason: str) -> str:
 
 def write_whole(path: Path, data: bytes) -> None:
     """A file with this content, or the one that was there before."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with writing(path, len(data)), part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave the new name with nothing in it
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
+    with writing(path, len(data)), replacing(path) as part, part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut could leave the new name with nothing in it
     sync(path.parent)
