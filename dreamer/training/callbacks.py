@@ -24,6 +24,7 @@ from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.spec import Env
 from dreamer.errors import RunStopped
+from dreamer.saved.checkpoint_file import OTHER_RANKS
 from dreamer.saved.policy_file import SPACES, spaces_to_dict
 from dreamer.training import random_state
 from dreamer.training.display.dreams import CONTEXT, dream_films
@@ -32,7 +33,7 @@ from dreamer.training.display.run_log import Every, RunLog, check_finite
 from dreamer.training.evaluation import Watched, evaluate, model_losses
 from dreamer.training.saving.checkpoint import save_checkpoint
 from dreamer.training.saving.disk import writing
-from dreamer.training.saving.rank_states import OTHER_RANKS, random_of_rank
+from dreamer.training.saving.rank_states import random_of_rank
 from dreamer.training.stopping import GracefulStop
 from dreamer.types import Batch
 

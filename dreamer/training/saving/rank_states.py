@@ -10,9 +10,7 @@ from typing import Any
 from dreamer import ranks
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.saving.dealing import deal
-
-OTHER_RANKS = "other_ranks"
-"""Entry of a checkpoint: what ranks 1, 2, ... have in place of rank 0's `dataset` and `random`."""
+from dreamer.saved.checkpoint_file import OTHER_RANKS
 
 
 def replay_directory(run_dir: Path, rank: int, size: int) -> Path:
