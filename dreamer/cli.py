@@ -102,7 +102,7 @@ def words_of_job() -> list[str]:
     places = [
         [word] if "=" in word else words[index : index + 2]
         for index, word in enumerate(words)
-        if word.partition("=")[0] in ("--config-dir", "-cd")
+        if word.partition("=")[0] in ("--config-dir", "-cd", "--config-name", "-cn")
     ]
     return [*(word for place in places for word in place), *HydraConfig.get().overrides.task]
 

@@ -6,9 +6,10 @@ rank calls these functions in the same order; each raises RankLost where another
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +40,11 @@ def is_alone() -> bool:
 def seed_of(seed: int) -> int:
     """`seed` for rank 0, and for each other rank one of its own, so that they draw different numbers."""
     return seed if rank() == 0 else int(np.random.SeedSequence(seed, spawn_key=(rank(),)).generate_state(1)[0])
+
+
+def told() -> TextIO:
+    """Where a line about this rank alone goes: what others than rank 0 say to standard output is not seen."""
+    return sys.stdout if rank() == 0 else sys.stderr
 
 
 def totals(*values: int) -> list[int]:
@@ -125,12 +131,13 @@ def copy_of_first_(tensors: Sequence[Tensor]) -> None:
 def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """The tensors in their order, in lists of one type of number and about BUCKET_NBYTES each."""
     bucket: list[Tensor] = []
+    nbytes = 0
     for tensor in tensors:
-        is_full = sum(each.nbytes for each in bucket) + tensor.nbytes > BUCKET_NBYTES
-        if bucket and (is_full or tensor.dtype != bucket[0].dtype):
+        if bucket and (nbytes + tensor.nbytes > BUCKET_NBYTES or tensor.dtype != bucket[0].dtype):
             yield bucket
-            bucket = []
+            bucket, nbytes = [], 0
         bucket.append(tensor)
+        nbytes += tensor.nbytes
     if bucket:
         yield bucket
 

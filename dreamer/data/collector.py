@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -164,7 +163,8 @@ class Collector:
         for index in broken:
             self._end_episode(index)
             number = self._stepper.first + index
-            print(f"Environment {number} did not replay its unfinished episode identically: it ends here, truncated.")
+            line = f"Environment {number} did not replay its unfinished episode identically: it ends here, truncated."
+            print(line, file=ranks.told())
 
     def _count_taken(self) -> None:
         taken, self._taken = self._taken, []
@@ -201,7 +201,7 @@ class Collector:
         if restart.is_cut:
             self._end_episode(restart.index)
         ending = "its episode ends here, truncated." if restart.is_cut else "it was between two episodes."
-        print(f"{restart.line}: {ending}", flush=True, file=sys.stdout if ranks.rank() == 0 else sys.stderr)
+        print(f"{restart.line}: {ending}", flush=True, file=ranks.told())
 
     def _end_episode(self, index: int) -> None:
         """Mark the newest row of an environment as the last of its episode."""

@@ -97,7 +97,11 @@ class Replay(Ring):
         if not is_older and self._content != state["content"]:
             problems.append("rows or latents are not all those that the checkpoint saved")
         if problems:
-            print(f"Replay in {self._store.directory}: {'; '.join(problems)}.", flush=True)
+            print(f"Replay in {self._store.directory}: {'; '.join(problems)}.", flush=True, file=ranks.told())
+
+    @property
+    def storage(self) -> str:
+        return "disk" if self._store.is_mapped else "ram"
 
     @property
     def directory(self) -> Path:

@@ -100,8 +100,10 @@ class Ring(ABC):
 
     def copy_stream(self, stream: int, source: Ring, theirs: int) -> None:
         """Append the rows that another ring has of its stream `theirs`, from behind the last one that is damaged."""
-        damaged = source._damaged[theirs]
-        first = int(damaged[-1]) + 1 if damaged.size else source._oldest[theirs]
+        damaged, oldest = source._damaged[theirs], source._oldest[theirs]
+        first = int(damaged[-1]) + 1 if damaged.size else oldest
+        if first > oldest:
+            print(f"{first - oldest:,} rows up to a damaged one are left behind.", flush=True, file=ranks.told())
         for t in range(first, source._next[theirs]):
             self.add(stream, {key: source._arrays[key][theirs, t % source.rows] for key in self.columns})
 

@@ -36,7 +36,7 @@ from dreamer.training.display.next_commands import next_commands
 from dreamer.training.display.run_log import RunLog
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
-from dreamer.training.ranks.group import Group, join, place, together
+from dreamer.training.ranks.group import Group, check_alike, join, lost_ranks, place, together
 from dreamer.training.ranks.strategy import processes
 from dreamer.training.saving import checkpoint
 from dreamer.training.saving.checkpoint_io import CheckpointFile
@@ -80,6 +80,7 @@ class Training:
         self.lock = RunLock(self.run_dir)
         if checkpoint.is_run(self.run_dir):
             self.release()
+            self.group.leave()
             raise ValueError(
                 f"run_dir={self.run_dir} was new, and now holds a run of another process. Nothing was changed; "
                 "give the same command again to go on with that one, or choose another run_dir."
@@ -100,10 +101,9 @@ class Training:
             self.claim()
             self.train()
         except RankLost as lost:
-            who = self.group.children.lost() if self.group.children else ""
             raise RunStopped(
-                f"{lost}{f' ({who})' if who else ''}, says {place()}; {checkpoint.describe_saved(self.run_dir)}. To go "
-                f"on: the same command with run_dir={self.run_dir}"
+                f"{lost}{lost_ranks(self.group, lost)}, says {place()}; {checkpoint.describe_saved(self.run_dir)}. "
+                f"To go on: the same command with run_dir={self.run_dir}"
             ) from lost
         except RunStopped as stopped:
             if ranks.rank() > 0:
@@ -213,7 +213,7 @@ class Training:
             callbacks.Evaluate(config, dataset, self.agent, lambda: make_env(config.env), log, stop),
             callbacks.OpenLoopVideo(config, dataset, self.agent, run_dir),
         ]
-        if config.trainer.profile:
+        if config.trainer.profile and ranks.rank() == 0:
             parts.append(callbacks.Profile(run_dir))
         return [*parts, callbacks.Checkpoints(config, dataset, self.agent, run_dir, stop), stop]
 
@@ -235,13 +235,18 @@ def prepare(config: Config, words: list[str] | None = None) -> Training:
             lock = RunLock(run_dir) if run_dir.is_dir() and ranks.rank() == 0 else None
         with together():
             training, state = build(config, group)
+        with together():
+            check_alike(config, None if state is None else counters_of(state))
         ranks.copy_of_first_(list(training.agent.state_dict().values()))
         if state is not None:
             go_on(training, state)
-    except BaseException:
+    except BaseException as error:
         if lock is not None:
             lock.release()
+        who = lost_ranks(group, error)
         group.leave()
+        if isinstance(error, RankLost):
+            raise ValueError(f"{error}{who}; nothing was changed.") from error
         raise
     training.lock, training.words, training.group = lock, words, group
     return training
@@ -268,7 +273,7 @@ def build(config: Config, group: Group) -> tuple[Training, dict[str, Any] | None
     obs_space, action_space, rssm = envs.obs_space, envs.action_space, config.model.rssm
     columns = columns_of(obs_space, action_space, rssm.deter, rssm.stoch, rssm.classes)
     directory = replay_directory(run_dir, ranks.rank(), size)
-    storage = choose_storage(config.replay.storage, columns, capacity, directory)
+    storage = choose_storage(config.replay.storage, columns, capacity * config.trainer.devices, directory)
     agent = build_agent(config, obs_space, action_space, device)
     if ranks.rank() > 0:  # its weights are rank 0's, its noise is not
         torch.manual_seed(ranks.seed_of(config.seed))
@@ -292,6 +297,11 @@ def build(config: Config, group: Group) -> tuple[Training, dict[str, Any] | None
     return Training(config, run_dir, agent, dataset, device, path, compile), state
 
 
+def counters_of(state: dict[str, Any]) -> tuple[int, int]:
+    """Updates and environment steps of a checkpoint."""
+    return state["dreamer"]["updates"], state["dreamer"]["env_steps"]
+
+
 def go_on(training: Training, state: dict[str, Any]) -> None:
     """Bring replay, environments and counters to where the checkpoint has them."""
     assert training.resume is not None
@@ -307,7 +317,7 @@ def go_on(training: Training, state: dict[str, Any]) -> None:
             "here on differs from what would have been.",
             flush=True,
         )
-    done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
+    updates, done = counters_of(state)
     print(f"resume       {training.resume} at environment step {done:,}, update {updates:,}", flush=True)
 
 

@@ -73,7 +73,7 @@ class GracefulStop(Callback):
 
     def end_at_once(self, number: int) -> None:
         since = self.saved_at or "no checkpoint was written yet: all of this run"
-        _write(f"\n{signal.Signals(number).name}: stopping at once. Lost is what came since: {since}.\n")
+        _write_everywhere(f"\n{signal.Signals(number).name}: stopping at once. Lost is what came since: {since}.\n")
         os._exit(128 + number)
 
     def watch(self, trainer: L.Trainer) -> None:
@@ -94,7 +94,7 @@ class GracefulStop(Callback):
             elif seconds > self.step_timeout and told is not waiting:
                 told = waiting
                 what = "of the evaluation" if waiting is self.evaluating else "of the run"
-                _write(
+                _write_everywhere(
                     f"An environment {what} has not answered for {seconds:.0f} seconds (env.step_timeout). It lives in "
                     "the process of the run, which can only wait: Ctrl-C or SIGTERM saves and stops, "
                     "env.workers=process would have it started again.\n"
@@ -156,3 +156,8 @@ def is_compiling(frame: FrameType | None) -> bool:
 def _write(text: str) -> None:
     """To standard output, also where a signal came in the middle of a print, or from beside the main thread."""
     os.write(1, text.encode())
+
+
+def _write_everywhere(text: str) -> None:
+    """The same, of any rank: what others than rank 0 say to standard output is not seen."""
+    os.write(1 if ranks.rank() == 0 else 2, text.encode())

@@ -27,7 +27,8 @@ def deal(dataset: ReplayDataset, states: Sequence[dict[str, Any]], directories: 
     first = ranks.rank() * collector.num_envs
     size = len(before[0]["collector"]["stepper"]["needs_reset"])  # environments of a rank before
     places = [divmod(first + index, size) for index in range(collector.num_envs)]
-    opened = {rank: opened_replay(replay, before[rank]["replay"], directories[rank]) for rank, _ in places}
+    needed = {rank for rank, _ in places}
+    opened = {rank: opened_replay(replay, before[rank]["replay"], directories[rank]) for rank in needed}
     for index, (rank, stream) in enumerate(places):
         replay.copy_stream(index, opened[rank], stream)
         for columns in before[rank]["collector"]["waiting"]:
@@ -51,7 +52,7 @@ def opened_replay(like: Replay, state: dict[str, Any], directory: Path) -> Repla
     """The replay of a rank before, as of its save."""
     layout = state["layout"]
     replay = Replay(
-        like.columns, layout["rows"] * layout["num_streams"], layout["length"], layout["num_streams"], "disk",
+        like.columns, layout["rows"] * layout["num_streams"], layout["length"], layout["num_streams"], like.storage,
         directory, seed=0,
     )  # fmt: skip
     replay.load_state_dict(state)
@@ -66,7 +67,8 @@ def dealt_stepper(
     steppers = [state["collector"]["stepper"] for state in before]
     mine = steppers[ranks.rank()] if ranks.rank() < len(steppers) else fresh
     counters = {
-        name: share(sum(stepper[name] for stepper in steppers)) for name in ("policy_steps", "env_steps", "num_faults")
+        name: share(sum(stepper.get(name, 0) for stepper in steppers))
+        for name in ("policy_steps", "env_steps", "num_faults")
     }
     of_envs = {name: [steppers[rank][name][stream] for rank, stream in places] for name in OF_ENVS}
     return {

@@ -94,8 +94,9 @@ class RunLog(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.updates = trainer.global_step  # not known before
         path, last = self.run_dir / RETURNS_FILE, self.returns.last
-        if self.is_first:
-            trim_returns(path, self.env_steps)
+        if not self.is_first:
+            return
+        trim_returns(path, self.env_steps)
         for line in read_lines(path) if path.exists() else []:
             if line.row:
                 self.returns.add(line.row.ret)

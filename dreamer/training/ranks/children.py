@@ -34,7 +34,7 @@ class Children:
                 f"trainer.devices={config.devices} starts the other processes from train.py; start all of them by "
                 "torchrun or srun instead (docs/scaling.md)."
             )
-        self.have_joined = False
+        self.have_joined, self.is_over = False, False
         self.variables = {
             "MASTER_ADDR": environment.main_address,
             "MASTER_PORT": str(environment.main_port),
@@ -56,17 +56,24 @@ class Children:
         threading.Thread(target=self.watch, name="ranks", daemon=True).start()
 
     def watch(self) -> None:
-        """Until all have met nobody else notices that one of them has ended: say so, and end."""
-        while not self.have_joined:
+        """End this process, in words, where one of them has ended and nobody notices: before all have met, or while
+        this one waits for a GPU that waits for them."""
+        while not self.is_over:
             for number, process in enumerate(self.processes, start=1):
-                if process.poll() is not None and not self.have_joined:
-                    print(
-                        f"error: rank {self.first + number} {ending(process.returncode)} before the run began; what it "
-                        "said stands above.",
-                        file=sys.stderr, flush=True,
-                    )  # fmt: skip
-                    self.kill()
-                    os._exit(process.returncode if 0 < process.returncode < 128 else 1)
+                if not process.poll():  # runs, or has come to the end of the run
+                    continue
+                if self.have_joined:
+                    time.sleep(PATIENCE)
+                if self.is_over:
+                    return
+                when = "and the run cannot go on" if self.have_joined else "before the run began"
+                print(
+                    f"error: rank {self.first + number} {ending(process.returncode)} {when}.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                self.kill()
+                os._exit(process.returncode if 0 < process.returncode < 128 else 1)
             time.sleep(LOOK)
 
     def lost(self) -> str:
@@ -85,7 +92,7 @@ class Children:
 
     def end(self) -> None:
         """Wait for their end, and make it where it does not come."""
-        self.have_joined = True
+        self.is_over = True
         deadline = time.monotonic() + PATIENCE
         for process in self.processes:
             with suppress(subprocess.TimeoutExpired):

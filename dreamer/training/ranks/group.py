@@ -16,10 +16,12 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from dreamer import ranks
-from dreamer.config.schema import TrainerConfig
+from dreamer.config.compose import flat, to_dict
+from dreamer.config.schema import Config, TrainerConfig
 from dreamer.training.ranks.children import Children, end_with_parent
 
-OWN_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+OF_MACHINE = ("trainer.threads", "trainer.device", "trainer.compile")
+"""Keys that may differ between the ranks."""
 
 
 @dataclass
@@ -55,6 +57,7 @@ def join(config: TrainerConfig, words: list[str] | None) -> Group:
     check_started(config, environment)
     if config.world_size == 1:
         return Group()
+    check_devices(config)
     children = None
     if not environment.creates_processes_externally:
         children = Children(config, environment, words)
@@ -104,12 +107,38 @@ def find_environment() -> ClusterEnvironment:
     return LightningEnvironment()
 
 
+def check_devices(config: TrainerConfig) -> None:
+    """ValueError where this machine has fewer GPUs than processes."""
+    count = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
+    if 0 < count < config.devices:
+        raise ValueError(
+            f"trainer.devices={config.devices}: this machine has {count} CUDA device{'' if count == 1 else 's'}; give "
+            f"trainer.devices={count}, or trainer.device=cpu."
+        )
+
+
+def check_alike(config: Config, resume: tuple[int, int] | None) -> None:
+    """ValueError where the ranks were started with other settings, or see other checkpoints (updates, env steps)."""
+    own = flat(to_dict(config)), resume
+    values, found = ranks.of_first(own)
+    differ = [f"{key}={own[0][key]}" for key in own[0] if key not in OF_MACHINE and own[0][key] != values.get(key)]
+    if differ:
+        raise ValueError(f"{place()} was started with {', '.join(differ[:3])}, and rank 0 was not.")
+    if resume != found:
+        raise ValueError(
+            f"{place()} finds another checkpoint in run_dir={config.run_dir} than rank 0; it must lie where all "
+            "machines see it."
+        )
+
+
 def check_started(config: TrainerConfig, environment: ClusterEnvironment) -> None:
     """ValueError where torchrun or srun has started another number of processes than the keys ask for."""
     typed = f"trainer.devices={config.devices} trainer.num_nodes={config.num_nodes}"
     if isinstance(environment, TorchElasticEnvironment):
         name, tasks, each = "torchrun", environment.world_size(), os.environ["LOCAL_WORLD_SIZE"]
     elif isinstance(environment, SLURMEnvironment):
+        if config.world_size == 1:  # as many runs as tasks, each of one process
+            return
         nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1")))
         tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
         name, each = "srun", f"{tasks / nodes:g}"
@@ -155,6 +184,12 @@ def be_silent() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
+
+
+def lost_ranks(group: Group, error: BaseException) -> str:
+    """Which ranks are gone, in brackets, as far as this process knows."""
+    who = group.children.lost() if group.children and isinstance(error, ranks.RankLost) else ""
+    return f" ({who})" if who else ""
 
 
 def place() -> str:

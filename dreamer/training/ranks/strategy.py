@@ -26,6 +26,10 @@ class Replicas(DDPStrategy):
     def configure_ddp(self) -> None:
         """Nothing wraps the module."""
 
+    def barrier(self, name: str | None = None) -> None:
+        """As all that is exchanged, it ends in RankLost where another rank is gone."""
+        ranks.wait_for_all()
+
     def _configure_launcher(self) -> None:
         self._launcher = None
 
