@@ -9,3 +9,7 @@ class RunStopped(Exception):
     Whoever catches it saves what can be saved. Wrong input is a ValueError instead; a fault of ours keeps its
     traceback.
     """
+
+
+class JobStopped(RunStopped):
+    """A sweep, or one job of it, was asked to stop; nothing is wrong with it."""

@@ -48,7 +48,7 @@ from dreamer.training.speed.compiling import choose_compile, compile_parts, reco
 from dreamer.training.speed.device import choose_device, choose_precision, device_name
 from dreamer.training.speed.malloc import keep_freed_memory
 from dreamer.training.speed.threads import choose_threads, use_threads
-from dreamer.training.stopping import GracefulStop, StoppedCompiling
+from dreamer.training.stopping import GracefulStop, Outside, StoppedCompiling
 from dreamer.types import Space
 
 
@@ -58,6 +58,7 @@ class Training:
 
     `words`: what the user typed after train.py, for the commands that are named at the end; None: none are.
     `group`: its place among the processes of the run.
+    `outside`: what the run is part of and may be ended by. `pruned`: once it has ended so, why.
     """
 
     config: Config
@@ -70,6 +71,8 @@ class Training:
     lock: RunLock | None = field(default=None, kw_only=True)
     words: list[str] | None = field(default=None, kw_only=True)
     group: Group = field(default_factory=Group, kw_only=True)
+    outside: Outside | None = field(default=None, kw_only=True)
+    pruned: str | None = field(default=None, kw_only=True)
 
     def claim(self) -> None:
         """Make run_dir if it is new, and hold it; ValueError where another process was faster."""
@@ -132,7 +135,7 @@ class Training:
             write_whole(run_dir / CONFIG_FILE, format_config(config))
             add_session(run_dir, self.dataset.collector.env_steps, device_name(self.device), torch.get_num_threads())
         self.check_shared()
-        stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout)
+        stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout, self.outside)
         log = RunLog(config, self.dataset, run_dir)
         trainer = L.Trainer(
             accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
@@ -166,15 +169,24 @@ class Training:
             stop.restore()
             self.dataset.collector.close()
         stop.received = max(ranks.everyones(stop.received or 0)) or None
-        if stop.received is not None:
-            print(f"Stopped at environment step {log.env_steps:,}. To go on: the same command with run_dir={run_dir}")
-        else:
-            print(f"Finished at environment step {log.env_steps:,}: {run_dir}")
-        if self.words is not None and (run_dir / CHECKPOINT_FILE).is_file():
-            is_finished = log.env_steps >= config.trainer.max_steps
-            print(next_commands(config, self.words, is_finished), flush=True)
+        self.pruned = stop.pruned if stop.received is None else None
+        self.tell_end(log.env_steps, stop.received)
         if stop.received is not None:
             sys.exit(128 + stop.received)
+
+    def tell_end(self, env_steps: int, received: int | None) -> None:
+        """How the run has ended, and what one may do next. `received`: the signal that stopped it."""
+        if received is not None:
+            print(f"Stopped at environment step {env_steps:,}. To go on: the same command with run_dir={self.run_dir}")
+            if self.outside is not None:
+                self.outside.stopped(env_steps)
+        elif self.pruned is not None:
+            print(f"Pruned at environment step {env_steps:,}: {self.pruned}")
+        else:
+            print(f"Finished at environment step {env_steps:,}: {self.run_dir}")
+        if self.words is not None and (self.run_dir / CHECKPOINT_FILE).is_file():
+            is_finished = env_steps >= self.config.trainer.max_steps
+            print(next_commands(self.config, self.words, is_finished), flush=True)
 
     def check_shared(self) -> None:
         """RunStopped where a rank does not see the run_dir that rank 0 has made."""

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -26,6 +26,24 @@ SIGNALS = tuple(
 PATIENCE = 5.0  # seconds that a step under way may take once a signal has come
 LOOK = 0.25  # seconds between two looks at an environment
 COMPILERS = ("torch._dynamo.convert_frame", "torch._inductor.compile_fx")  # modules that only a compilation enters
+ASK = 1.0  # seconds between two questions whether somebody outside wants the run to stop
+
+
+@runtime_checkable
+class Outside(Protocol):
+    """What a run is part of, a sweep for one, which may end it before its time (sweep/job.py: Job)."""
+
+    def is_stopped(self) -> bool:
+        """Whether the run shall save and stop, as after a signal. Asked every ASK seconds, beside the run."""
+        ...
+
+    def hopeless(self, env_step: int) -> str | None:
+        """Why the run should end here for good, or None. Asked after each update."""
+        ...
+
+    def stopped(self, env_step: int) -> None:
+        """Told when the run has stopped before its end, and is saved."""
+        ...
 
 
 class StoppedCompiling(BaseException):
@@ -38,11 +56,15 @@ class GracefulStop(Callback):
     Beside the run a thread looks at environments of its own process, which nothing can interrupt: it says when one has
     not answered for env.step_timeout, and after a signal it saves the run and ends the process in its stead. It hears
     of signals by itself, since Python's handlers do not run while the main thread is inside such an environment.
+    The thread also asks `outside`, whose wish to stop counts as a SIGINT.
     """
 
-    def __init__(self, dataset: ReplayDataset, run_dir: Path, step_timeout: float) -> None:
-        self.dataset, self.run_dir, self.step_timeout = dataset, run_dir, step_timeout
+    def __init__(
+        self, dataset: ReplayDataset, run_dir: Path, step_timeout: float, outside: Outside | None = None
+    ) -> None:
+        self.dataset, self.run_dir, self.step_timeout, self.outside = dataset, run_dir, step_timeout, outside
         self.received: int | None = None
+        self.pruned: str | None = None  # why `outside` calls the run hopeless
         self.saved_at = ""  # of the last checkpoint, for whom a second signal loses what came after it
         self.evaluating = Waiting()  # for the environment of evaluations
         self.previous: dict[int, Any] = {}
@@ -67,8 +89,12 @@ class GracefulStop(Callback):
             raise StoppedCompiling
 
     def begin_to_stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        self.stop_after_update(number, f"{name}: saving and stopping after this update (again to stop at once).")
+
+    def stop_after_update(self, number: int, words: str) -> None:
         self.received = number
-        _write(f"\n{signal.Signals(number).name}: saving and stopping after this update (again to stop at once).\n")
+        _write(f"\n{words}\n")
         self.dataset.stop()
 
     def end_at_once(self, number: int) -> None:
@@ -80,8 +106,14 @@ class GracefulStop(Callback):
         """What the thread does, until the run has ended."""
         told: Waiting | None = None
         asked: float | None = None
+        next_question = 0.0
         while not self.ended.is_set():
             number = self.listen()
+            if self.outside is not None and self.received is None and time.monotonic() > next_question:
+                next_question = time.monotonic() + ASK
+                if self.outside.is_stopped():
+                    asked = time.monotonic()
+                    self.stop_after_update(signal.SIGINT, "The sweep stops: saving and stopping after this update.")
             waiting = self.evaluating if self.evaluating.seconds else self.dataset.collector.waiting
             seconds = waiting.seconds if waiting else 0.0
             if number is not None and asked is None:
@@ -125,6 +157,14 @@ class GracefulStop(Callback):
             f"command with run_dir={self.run_dir}\n"
         )
         os._exit(128 + self.received)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.outside is not None and not self.dataset.is_stopped:
+            self.pruned = self.outside.hopeless(self.dataset.collector.env_steps)
+            if self.pruned is not None:
+                self.dataset.stop()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.should_stop = True  # the dataset has ended, and with it the run: without this, Lightning begins anew

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import psutil
-import torch
 
 MOST_THREADS = 8  # beyond it operators of these sizes gain little, and have to wait for the slowest thread
 
@@ -26,6 +25,8 @@ def use_threads(number: int) -> None:
 
     A thread takes over what any thread of the process set last, once, when it first asks or computes: so ask first.
     """
+    import torch  # seconds to import; who only counts cores needs none
+
     torch.get_num_threads()
     torch.set_num_threads(number)
 
