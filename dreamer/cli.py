@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,9 +13,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,10 +23,16 @@ from dreamer.config.bounds import check_bounds, suggestion
 from dreamer.config.compose import as_fields, parse
 from dreamer.config.error_words import NAMELESS, check_words, describe, printable
 from dreamer.config.schema import Config
-from dreamer.errors import RunStopped
+from dreamer.envs.suites.imports import install_command
+from dreamer.errors import JobStopped, RunStopped
 
 T = TypeVar("T")
-WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+WORDS_ALONE = "DREAMER_WORDS_ALONE"  # in the environment of the processes that a sweep starts
+JOB_PROCESS = "DREAMER_JOB_PROCESS"  # there: which one it is, for others inherit it
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and WORDS_ALONE not in os.environ
+
+at_end: list[Callable[[], None]] = []
+"""What is done before the process ends or tells an error, however main has ended; each may end it in its own way."""
 
 
 class Refusal(Exception):
@@ -38,28 +42,53 @@ class Refusal(Exception):
 def run(main: Callable[[], Any], schema: type = Config) -> None:
     """Call a function made by @hydra.main whose config is `schema`; bad input ends the process with status 2."""
     if WANTS_TRACEBACK:
-        main()
+        _call(main)
         return
     for flag in ("-m", "--multirun"):
         if flag in sys.argv[2:]:  # Hydra's parser takes key=value on one side of it only
             sys.argv.remove(flag)
             sys.argv.insert(1, flag)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a report of its own and exits
+    os.environ[WORDS_ALONE] = "1"
+    accept_schemas()
     try:
         check_words(sys.argv[1:], schema)
-        main()
+        _call(main)
     except Refusal as error:
-        _exit(str(error))
+        exit_with(str(error))
     except RunStopped as error:  # of a multirun, once its other jobs are done
-        _exit(str(error), status=1)
+        exit_with(str(error), status=1)
     except KeyboardInterrupt:
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
-        _exit(printable(describe(error, schema)))
+        exit_with(_absent_extra(error) or printable(describe(error, schema)))
     except ValueError as error:
         if not str(error).startswith(NAMELESS):
             raise
-        _exit(printable(describe(error, schema)))
+        exit_with(printable(describe(error, schema)))
+
+
+def _absent_extra(error: Exception) -> str | None:
+    """What to say where a config is missing that comes with a package of an extra."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file == "hydra/sweeper/optuna":
+        return f"hydra/sweeper=optuna needs a package that is not installed: {install_command('optuna')}"
+    return None
+
+
+def accept_schemas() -> None:
+    """Files of conf/hydra/launcher are checked by the schemas of the same names that the launchers bring, as intended.
+
+    Hydra warns of that, since it once meant to end it; 1.3 still does it.
+    """
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/.*is validated against ConfigStore schema")
+
+
+def _call(main: Callable[[], Any]) -> None:
+    try:
+        main()
+    finally:
+        for end in at_end:
+            end()
 
 
 @contextmanager
@@ -73,18 +102,31 @@ def refusing_bad_input() -> Iterator[None]:
         message = printable(describe(error, Config) if isinstance(error, OmegaConfBaseException) else str(error))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise Refusal(message) from error  # the other jobs go on
-        _exit(message)
+        exit_with(message)
 
 
 @contextmanager
 def ending_in_words() -> Iterator[None]:
-    """Wraps training: where something outside of the program ends it, RunStopped says all there is to say."""
+    """Wraps training: where something outside of the program ends it, RunStopped says all there is to say.
+
+    A signal ends the process of a run, and a sweep whose jobs run in that; a process that a launcher started goes on.
+    """
     try:
         yield
+    except SystemExit as ended:
+        is_signal = isinstance(ended.code, int) and ended.code > 128  # others are the launcher's own: submitit's -1
+        if is_signal and is_of_launcher():
+            raise JobStopped(f"stopped, status {ended.code}: all of it is saved.") from None
+        raise
     except RunStopped as stopped:
         if WANTS_TRACEBACK or HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the other jobs of a multirun go on
-        _exit(str(stopped), status=1)
+        exit_with(str(stopped), status=1)
+
+
+def is_of_launcher() -> bool:
+    """Whether a launcher of Hydra has started this process for a job of a sweep."""
+    return os.environ.get(JOB_PROCESS) == str(os.getpid())
 
 
 def job_config(cfg: DictConfig) -> DictConfig:
@@ -152,19 +194,6 @@ def training_config(cfg: DictConfig) -> Config:
     return parse(OmegaConf.masked_copy(cfg, [item.name for item in fields(Config)]))
 
 
-class KeepError(Callback):
-    """Writes why a job of a multirun failed into its directory: Hydra reports only the first failure, at the end."""
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if job_return.status != JobStatus.FAILED or config.hydra.mode != RunMode.MULTIRUN:
-            return
-        error = job_return._return_value  # the public property raises it
-        text = str(error) if isinstance(error, Refusal | RunStopped) else "".join(traceback.format_exception(error))
-        path = Path(config.hydra.runtime.output_dir) / "error.txt"
-        path.write_text(text.rstrip() + "\n", encoding="utf-8")
-        print(f"job {config.hydra.job.num} failed, see {path}", file=sys.stderr, flush=True)
-
-
-def _exit(message: str, status: int = 2) -> NoReturn:
+def exit_with(message: str, status: int = 2) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(status)

@@ -99,8 +99,10 @@ def whole(number: int | float) -> int | float:
 
 
 def nearest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """The known words most like `word`, best first; none where nothing is similar."""
-    return difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
+    """The known words most like `word`, best first, else those that contain it; none where nothing is similar."""
+    known = list(known)
+    similar = difflib.get_close_matches(word, known, n=limit, cutoff=0.6)
+    return similar or [name for name in known if len(word) > 2 and word in name][:limit]
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ from yaml import MarkedYAMLError
 
 from dreamer.config.bounds import leaves, nearest
 
-GROUPS_WITHOUT_KEYS = ("preset", "experiment", "debug")
+GROUPS_WITHOUT_KEYS = ("preset", "experiment", "hparams_search", "debug")
+GROUPS_OF_HYDRA = ("hydra/launcher", "hydra/sweeper")
 NAMELESS_OPTION = "Config group override "
 NO_OPTION = "must name an option of that group; --help lists them."
 MOST_DIGITS = 300  # with some more Python makes no float of a number, and with some thousand it does not read it
@@ -68,6 +69,8 @@ def describe(error: Exception, schema: type) -> str:
     text = str(error)
     if found := re.match(r"Ambiguous value for argument '(.+)'", text):
         return f"{found[1]} holds several values: add -m for one run with each, or write key=[a,b] for a list."
+    if "does not support sweep type" in text:
+        return "interval(...) is for a search, which chooses values in it: add hparams_search=optuna."
     if found := re.match(r"Sweep parameters '(.+)' requires", text):
         return f"{found[1]} holds several values: add -m for one run with each."
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
@@ -129,6 +132,8 @@ def _blocks(schema: type) -> set[str]:
 
 def _unknown_key(key: str, schema: type) -> str:
     """Likeness of the last word counts too, so that `lr` finds model.optim.lr."""
+    if key.startswith("hydra."):
+        return f"unknown key '{key}'; the files of conf/hydra/launcher and conf/hparams_search have those of a sweep."
     known = [name for name, _, _ in leaves(schema)]
     groups = {name.rpartition(".")[0] for name in known} - {""}
 
@@ -137,7 +142,7 @@ def _unknown_key(key: str, schema: type) -> str:
         last = SequenceMatcher(None, key.rpartition(".")[2], name.rpartition(".")[2]).ratio()
         return max(whole, 0.9 * last)
 
-    ranked = sorted([*known, *groups, *GROUPS_WITHOUT_KEYS], key=likeness, reverse=True)
+    ranked = sorted([*known, *groups, *GROUPS_WITHOUT_KEYS, *GROUPS_OF_HYDRA], key=likeness, reverse=True)
     near = [name for name in ranked[:3] if likeness(name) > max(0.6, likeness(ranked[0]) - 0.15)]
     hint = f"nearest: {', '.join(near)}." if near else "python train.py --cfg job prints all keys."
     return f"unknown key '{key}'; {hint}"
@@ -148,6 +153,8 @@ def _wrong_type(key: str, value: str, schema: type) -> str:
     name = re.sub(r"\[\d+\]$", "", key)
     if name not in kinds:
         below = [known for known in kinds if known.startswith(f"{name}.")]
+        if not below:
+            return f"{key}={value} is of another kind than this key takes."
         return f"{key}={value} replaces a group of keys; set one of them: {', '.join(below[:4])}."
     return f"{key}={value} must be {KINDS[kinds[name]]}."
 

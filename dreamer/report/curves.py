@@ -77,6 +77,11 @@ def read_curve(directory: Path) -> Curve:
     return Curve(env_step, seconds / 3600, ret)
 
 
+def last_tenth(curve: Curve, env_step: int) -> Float[np.ndarray, " E"]:
+    """Returns of the episodes that ended in the last tenth of `env_step` environment steps."""
+    return curve.ret[curve.env_step > 0.9 * env_step]
+
+
 def read_published(task: str, obs: str) -> dict[str, Float[np.ndarray, "X 3"]]:
     """method -> rows of environment step, mean return and its standard deviation; none without a checkout."""
     rows: dict[str, list[list[float]]] = {}

@@ -44,10 +44,11 @@ def group(runs: list[Run]) -> list[Task]:
     tasks: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         tasks.setdefault((run.config.env.name, run.config.env.obs), []).append(run)
-    return [Task(name, obs, _experiments(some)) for (name, obs), some in tasks.items()]
+    return [Task(name, obs, experiments_of(some)) for (name, obs), some in tasks.items()]
 
 
-def _experiments(runs: list[Run]) -> list[Experiment]:
+def experiments_of(runs: list[Run]) -> list[Experiment]:
+    """Runs of one task, each experiment called by the few keys in which it differs from the others, if they are few."""
     by_path = {run.path: run for run in runs}
     groups = group_by_experiment({path: run.config for path, run in by_path.items()})
     experiments = [Experiment(name, [by_path[path] for path in paths]) for name, paths in groups.items()]

@@ -99,9 +99,9 @@ def read_runs(places: list[Path]) -> tuple[list[Run], list[tuple[Path, str]]]:
     for place in places:
         if not place.is_dir():
             raise ValueError(f"run={place} is no directory; give a run directory, several, or one with runs in it.")
-        paths = list(_walk(place, 0))
+        paths = list(walk(place))
         failed = [path for path in paths if not is_run(path)]
-        left_out += [(path, f"failed: {_last_line(path / ERROR_FILE)}") for path in failed]
+        left_out += [(path, f"failed: {last_line(path / ERROR_FILE)}") for path in failed]
         if len(failed) == len(paths):
             more = f" {len(failed)} of its jobs failed; see their {ERROR_FILE}." if failed else ""
             raise ValueError(f"run={place} holds no run, that is no {CONFIG_FILE} and no {RETURNS_FILE}.{more}")
@@ -125,7 +125,8 @@ def is_run(path: Path) -> bool:
     return (path / CONFIG_FILE).is_file() or (path / RETURNS_FILE).is_file()
 
 
-def _walk(place: Path, depth: int) -> Iterator[Path]:
+def walk(place: Path, depth: int = 0) -> Iterator[Path]:
+    """Runs, and jobs that failed before they were one, at `place` or up to two levels below, numbers in their order."""
     if is_run(place) or (depth and (place / ERROR_FILE).is_file()):
         yield place
     elif depth < 2:
@@ -133,10 +134,10 @@ def _walk(place: Path, depth: int) -> Iterator[Path]:
         for path in sorted(
             below, key=lambda path: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", path.name)]
         ):
-            yield from _walk(path, depth + 1)
+            yield from walk(path, depth + 1)
 
 
-def _last_line(path: Path) -> str:
+def last_line(path: Path) -> str:
     lines = first_bytes(path).decode(errors="replace").strip().splitlines()
     return shown(lines[-1], 300) if lines else ""
 
@@ -163,7 +164,7 @@ def read_run(path: Path) -> Run:
     _read_films(run)
     _read_evaluation(run)
     _read_sessions(run)
-    run.is_running = _is_held(path / HOLDER_FILE)
+    run.is_running = is_held(path / HOLDER_FILE)
     return run
 
 
@@ -282,7 +283,7 @@ def _read_sessions(run: Run) -> None:
             return
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether a process of this machine says that it is the run's; the lock itself is left alone."""
     try:
         holder = json.loads(first_bytes(path))

@@ -10,6 +10,7 @@ import numpy as np
 
 from dreamer.config.compose import shown
 from dreamer.config.digest import digest
+from dreamer.report import curves
 from dreamer.report.charts import color, compact
 from dreamer.report.curves import read_published
 from dreamer.report.groups import Experiment, Task, as_word
@@ -40,7 +41,7 @@ def swatch(index: int) -> str:
 
 def last_tenth(run: Run) -> np.ndarray:
     """Returns [E] of the training episodes that ended in the last tenth of the environment steps so far."""
-    return run.curve.ret[run.curve.env_step > 0.9 * run.env_step]
+    return curves.last_tenth(run.curve, run.env_step)
 
 
 def last_evaluation(run: Run) -> tuple[int, float, float | None] | None:
