@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import MISSING as NO_DEFAULT
 
 from dreamer.config.bounds import leaves, nearest_multiple
@@ -24,6 +25,27 @@ def check_suite(env: EnvConfig) -> None:
             raise ValueError(f"env.{key} has no value; give env.{key}=... on the command line or in a YAML file.")
     if env.obs not in suite.obs:
         raise ValueError(f"env.obs={env.obs} must be {' or '.join(suite.obs)} with env.suite={env.suite}.")
+
+
+def check_workers(env: EnvConfig) -> None:
+    """Whether the keys of Ray are given where it is used, and its address has a form that it can have."""
+    if env.ray_address is not None:
+        check_ray_address("env.ray_address", env.ray_address)
+    for key, item, value in leaves(env):
+        if key.startswith("ray_") and env.workers != "ray" and value != item.default:
+            raise ValueError(
+                f"env.{key}={value} means nothing with env.workers={env.workers}; it belongs to env.workers=ray."
+            )
+
+
+def check_ray_address(name: str, address: str) -> None:
+    """ValueError where this is no address of a Ray cluster; `name` is what gave it."""
+    if address not in ("local", "auto") and not re.fullmatch(r"[\w.-]+:\d{1,5}", address):
+        client = " Ray Client (ray://) is not used: let this machine join the cluster." if "://" in address else ""
+        raise ValueError(
+            f"{name}={address} must be HOST:PORT of the head of a Ray cluster that this machine is part of, auto (the "
+            f"one that runs here) or local (one that ends with the run).{client}"
+        )
 
 
 def check_explore(explore: ExploreConfig) -> None:

@@ -53,7 +53,9 @@ class EnvConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)  # for whatever makes the environment
     leave_out: list[str] = field(default_factory=list)  # observations, by the names that they have here
     num_envs: int = bounded(1, low=1)
-    workers: str = one_of("serial", "process")  # environments step in turn | at once, each in a process of its own
+    workers: str = one_of("serial", "process", "ray")  # they step in turn | at once, in processes | on a Ray cluster
+    ray_address: str | None = None  # HOST:PORT | auto | local; null: RAY_ADDRESS, or else local
+    ray_cpus: float = bounded(1.0, low=0)  # cores that each asks its node for
     on_fault: str = one_of("stop", "truncate")  # what a row that nothing can learn from ends: the run | its episode
     step_timeout: float = bounded(300.0, above=0)  # seconds that a step or reset may take
 

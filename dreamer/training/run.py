@@ -24,7 +24,7 @@ from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
 from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
-from dreamer.envs.make import check_env, make_env, make_envs
+from dreamer.envs.make import check_env, check_workers, make_env, make_envs
 from dreamer.errors import RunStopped
 from dreamer.saved.agents import CHECKPOINT_FILE, load_weights
 from dreamer.training import callbacks
@@ -194,6 +194,7 @@ def prepare(config: Config) -> Training:
     """
     quiet_libraries()
     check_env(config.env)
+    check_workers(config.env)
     checkpoint.check_run_dir(config)
     run_dir = Path(config.run_dir)
     lock = RunLock(run_dir) if run_dir.is_dir() else None
