@@ -7,7 +7,17 @@ import re
 from dataclasses import MISSING as NO_DEFAULT
 
 from dreamer.config.bounds import leaves, nearest_multiple
-from dreamer.config.schema import EXPLORE_KEYS, SUITE_KEYS, SUITES, Config, EnvConfig, ExploreConfig, ModelConfig
+from dreamer.config.schema import (
+    EXPLORE_KEYS,
+    LOGGER_KEYS,
+    SUITE_KEYS,
+    SUITES,
+    Config,
+    EnvConfig,
+    ExploreConfig,
+    LoggerConfig,
+    ModelConfig,
+)
 
 
 def check_suite(env: EnvConfig) -> None:
@@ -50,12 +60,19 @@ def check_ray_address(name: str, address: str) -> None:
 
 def check_explore(explore: ExploreConfig) -> None:
     """Whether the keys are of the way to explore that was chosen."""
-    for key, item, value in leaves(explore):
-        if key != "name" and key not in EXPLORE_KEYS[explore.name] and value != item.default:
-            others = " or ".join(f"explore={name}" for name, keys in EXPLORE_KEYS.items() if key in keys)
-            raise ValueError(
-                f"explore.{key}={value} means nothing with explore={explore.name}; it belongs to {others}."
-            )
+    _check_chosen("explore", explore, EXPLORE_KEYS)
+
+
+def check_logger(logger: LoggerConfig) -> None:
+    """Whether the keys are of the logger that was chosen."""
+    _check_chosen("logger", logger, LOGGER_KEYS)
+
+
+def _check_chosen(group: str, config: ExploreConfig | LoggerConfig, keys: dict[str, tuple[str, ...]]) -> None:
+    for key, item, value in leaves(config):
+        if key != "name" and key not in keys[config.name] and value != item.default:
+            others = " or ".join(f"{group}={name}" for name, taken in keys.items() if key in taken)
+            raise ValueError(f"{group}.{key}={value} means nothing with {group}={config.name}; it belongs to {others}.")
 
 
 def check_network(config: Config) -> None:

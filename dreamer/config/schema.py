@@ -296,7 +296,22 @@ class ReplayConfig:
 
 @dataclass
 class LoggerConfig:
-    name: str = one_of("tensorboard", "csv")
+    """Keys of LOGGER_KEYS stay at their default where the logger has no use for them."""
+
+    name: str = one_of("tensorboard", "csv", "wandb", "mlflow")
+    project: str = "dreamer"  # of Weights & Biases; of MLflow the experiment
+    entity: str | None = None  # user or team of Weights & Biases; null: that of the account
+    offline: bool = False  # Weights & Biases: files in run_dir alone, which `wandb sync` sends later
+    tracking_uri: str | None = None  # of MLflow; null: MLFLOW_TRACKING_URI, or else files in run_dir
+
+
+LOGGER_KEYS = {
+    "tensorboard": (),
+    "csv": (),
+    "wandb": ("project", "entity", "offline"),
+    "mlflow": ("project", "tracking_uri"),
+}
+"""The loggers, and the keys that each has a use for."""
 
 
 @dataclass

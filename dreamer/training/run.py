@@ -11,7 +11,6 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch._dynamo.exc import TorchDynamoException
 
@@ -29,6 +28,7 @@ from dreamer.errors import RunStopped
 from dreamer.saved.agents import CHECKPOINT_FILE, load_weights
 from dreamer.training import callbacks
 from dreamer.training.display.banner import describe_run, fitted
+from dreamer.training.display.loggers import build_logger, check_logger, end_logger
 from dreamer.training.display.next_commands import next_commands
 from dreamer.training.display.run_log import RunLog
 from dreamer.training.module import DreamerModule
@@ -114,11 +114,12 @@ class Training:
         add_session(run_dir, self.dataset.collector.env_steps, device_name(self.device), torch.get_num_threads())
         stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout)
         log = RunLog(config, self.dataset, run_dir)
+        logger = build_logger(config.logger, run_dir, self.dataset.collector.env_steps if self.resume else None)
         trainer = L.Trainer(
             accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
             devices=1,
             max_epochs=-1,
-            logger=self.build_logger(),
+            logger=logger,
             callbacks=self.build_callbacks(log, stop),
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -143,6 +144,7 @@ class Training:
         finally:
             stop.restore()
             self.dataset.collector.close()
+            end_logger(logger)
         if stop.received is not None:
             print(f"Stopped at environment step {log.env_steps:,}. To go on: the same command with run_dir={run_dir}")
         else:
@@ -152,13 +154,6 @@ class Training:
             print(next_commands(config, self.words, is_finished), flush=True)
         if stop.received is not None:
             sys.exit(128 + stop.received)
-
-    def build_logger(self) -> TensorBoardLogger | CSVLogger:
-        if self.config.logger.name == "csv":
-            return CSVLogger(self.run_dir, name="csv")  # a file for each session, since it empties what it finds
-        # What an earlier session logged beyond this point is void: those steps are taken again.
-        purge = self.dataset.collector.env_steps + 1 if self.resume else 0
-        return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
 
     def build_callbacks(self, log: RunLog, stop: GracefulStop) -> list[Callback]:
         """The callbacks in the order in which they act. Around an update the order of events is:
@@ -195,6 +190,7 @@ def prepare(config: Config) -> Training:
     quiet_libraries()
     check_env(config.env)
     check_workers(config.env)
+    check_logger(config.logger)
     checkpoint.check_run_dir(config)
     run_dir = Path(config.run_dir)
     lock = RunLock(run_dir) if run_dir.is_dir() else None

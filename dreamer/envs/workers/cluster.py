@@ -34,6 +34,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leaves CUDA_VISIBLE_DEVICES alone, and does not announce that
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: on every system, listen on 127.0.0.1 alone
+    "RAY_worker_register_timeout_seconds": "600",  # or on a busy machine it starts the same processes again and again
     "RAY_memory_monitor_refresh_ms": "0",  # nothing is killed since the run itself fills the memory
 }
 
