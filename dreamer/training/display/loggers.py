@@ -39,8 +39,8 @@ def check_logger(config: LoggerConfig) -> None:
         raise ValueError(f"logger={config.name} needs the package {package}; {install_command(config.name)}")
     if config.name == "wandb" and _is_online(config) and not _has_account():
         raise ValueError(
-            "logger=wandb needs an account: run `wandb login`, set WANDB_API_KEY, or give logger.offline=true for files "
-            "in run_dir alone."
+            "logger=wandb needs an account: run `wandb login`, set WANDB_API_KEY, or give logger.offline=true for "
+            "files in run_dir alone."
         )
     if config.name == "mlflow":
         _check_server(config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
