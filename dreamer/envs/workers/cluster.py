@@ -35,6 +35,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leaves CUDA_VISIBLE_DEVICES alone, and does not announce that
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: on every system, listen on 127.0.0.1 alone
     "RAY_worker_register_timeout_seconds": "600",  # or on a busy machine it starts the same processes again and again
+    "RAY_gcs_server_request_timeout_seconds": "30",  # for so long its helpers outlive a run that was killed
     "RAY_memory_monitor_refresh_ms": "0",  # nothing is killed since the run itself fills the memory
 }
 

