@@ -35,6 +35,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leaves CUDA_VISIBLE_DEVICES alone, and does not announce that
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: on every system, listen on 127.0.0.1 alone
     "RAY_worker_register_timeout_seconds": "600",  # or on a busy machine it starts the same processes again and again
+    "RAY_worker_niceness": "0",  # as processes have it; 15 by default, which starves them where cores are busy
     "RAY_gcs_server_request_timeout_seconds": "30",  # for so long its helpers outlive a run that was killed
     "RAY_memory_monitor_refresh_ms": "0",  # nothing is killed since the run itself fills the memory
 }
@@ -132,11 +133,13 @@ class Cluster:
         """A Ray on this machine; its processes die with this thread, which must be one that lasts."""
         import ray
 
-        self._directory = tempfile.mkdtemp(prefix="dreamer_ray_")
+        # The name of a socket in there may have 107 letters. Ray opens its own directory to everybody, hence one above.
+        is_long = len(tempfile.gettempdir()) > 20 and os.path.isdir("/tmp")
+        self._directory = tempfile.mkdtemp(prefix="dreamer_ray_", dir="/tmp" if is_long else None)
         with prepared_for_children():
             ray.init(
                 "local", num_cpus=num_cpus, num_gpus=0, object_store_memory=STORE_BYTES, include_dashboard=False,
-                configure_logging=False, logging_level=logging.ERROR, _temp_dir=self._directory,
+                configure_logging=False, logging_level=logging.ERROR, _temp_dir=os.path.join(self._directory, "ray"),
             )  # fmt: skip
 
     def _connect(self, name: str) -> None:
