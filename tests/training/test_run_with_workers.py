@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -62,6 +63,7 @@ def test_a_run_that_is_killed_leaves_no_process_of_ray(start, wait_until, tmp_pa
     assert directory.stat().st_mode & 0o077 == 0
     process.kill()
     assert len(children) >= 4 and not psutil.wait_procs(children, timeout=150)[1]
+    shutil.rmtree(place)
 
 
 def short_directory(monkeypatch) -> Path:
