@@ -15,8 +15,7 @@ def main(cfg: DictConfig) -> None:
         config = parse(job_config(cfg))
         from dreamer.training.run import prepare  # torch takes seconds to import; --help and wrong words need none
 
-        training = prepare(config)
-        training.words = words_of_job()
+        training = prepare(config, words_of_job())
         training.claim()
     with ending_in_words():
         training.fit()

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dreamer import ranks
 from dreamer.behavior.imagination import Rollout, frozen
 from dreamer.config.schema import ModelConfig
 from dreamer.nn.heads import ActorHead, TwoHotHead
@@ -195,6 +196,8 @@ class PercentileRange(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Float[Tensor, "*shape"]) -> None:
+        """Moves towards the percentiles of x, of all ranks' x where there are several."""
+        x = x if ranks.is_alone() else ranks.joined(x)
         self.range.lerp_(torch.quantile(x.float().flatten(), self.percentiles), self.rate)
 
     def low_and_scale(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

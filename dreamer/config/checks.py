@@ -139,3 +139,28 @@ def check_lengths(config: Config) -> None:
             f"{config.batch_size} sequences of batch_length={config.batch_length} rows and one of context, from "
             f"env.num_envs={num_envs}."
         )
+
+
+def check_ranks(config: Config) -> None:
+    """Whether what all processes of the run have together can be shared out among them."""
+    trainer, size = config.trainer, config.trainer.world_size
+    if size == 1:
+        return
+    asked = " ".join(
+        f"trainer.{key}={value}"
+        for key, value in (("devices", trainer.devices), ("num_nodes", trainer.num_nodes))
+        if value > 1
+    )
+    if trainer.device == "mps":
+        raise ValueError(f"{asked} cannot be with trainer.device=mps: there is one such device.")
+    for key, value in (("batch_size", config.batch_size), ("env.num_envs", config.env.num_envs)):
+        if value % size:
+            raise ValueError(
+                f"{asked}: {key}={value}, of all processes together, must be a multiple of {size}; "
+                f"try {key}={nearest_multiple(value, size)}."
+            )
+    if config.env.step_timeout >= trainer.rank_timeout:
+        raise ValueError(
+            f"trainer.rank_timeout={trainer.rank_timeout:g} must be above env.step_timeout="
+            f"{config.env.step_timeout:g}: the others wait while an environment is started again."
+        )

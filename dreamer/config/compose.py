@@ -12,7 +12,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dreamer.config.bounds import KEYWORDS, check_bounds, typed
-from dreamer.config.checks import check_explore, check_lengths, check_logger, check_network, check_suite, check_workers
+from dreamer.config.checks import (
+    check_explore,
+    check_lengths,
+    check_logger,
+    check_network,
+    check_ranks,
+    check_suite,
+    check_workers,
+)
 from dreamer.config.schema import SUITE_KEYS, SUITES, Config, EnvConfig, share_of_return
 
 MOST_VALUES, DEEPEST = 10_000, 16  # of a saved config; honest ones have about a hundred, three deep
@@ -79,6 +87,7 @@ def parse(cfg: DictConfig) -> Config:
     check_explore(config.explore)
     check_logger(config.logger)
     check_lengths(config)
+    check_ranks(config)
     check_saved(to_dict(config), "This config")
     return config
 

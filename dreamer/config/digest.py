@@ -13,8 +13,9 @@ MAY_CHANGE = (
     "run_dir", "resume", "logger.name", "logger.project", "logger.entity", "logger.offline", "logger.tracking_uri",
     "trainer.max_steps", "trainer.eval_every", "trainer.eval_episodes",
     "trainer.eval_length", "trainer.video_every", "trainer.log_every", "trainer.checkpoint_minutes", "trainer.device",
-    "trainer.precision", "trainer.compile", "trainer.cuda_graphs", "trainer.threads", "trainer.profile",
-    "replay.storage", "env.workers", "env.ray_address", "env.ray_cpus", "env.on_fault", "env.step_timeout",
+    "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.rank_timeout", "trainer.precision",
+    "trainer.compile", "trainer.cuda_graphs", "trainer.threads", "trainer.profile", "replay.storage", "env.workers",
+    "env.ray_address", "env.ray_cpus", "env.on_fault", "env.step_timeout",
 )  # fmt: skip
 """Keys that say how far a run goes, where and on what, not which experiment it is: a resumed run may have others."""
 

@@ -262,6 +262,10 @@ class TrainerConfig:
     log_every: int | float = bounded(1e3, low=1, is_whole=True)  # environment steps between two rows of scalars
     checkpoint_minutes: float = bounded(5.0, above=0)
     device: str = one_of("auto", "cpu", "cuda", "mps")
+    devices: int = bounded(1, low=1)  # processes on each machine, one a device, which share batch and environments
+    num_nodes: int = bounded(1, low=1)  # machines
+    strategy: str = one_of("auto", "ddp")  # both: each process has the whole agent, and gradients are averaged
+    rank_timeout: float = bounded(900.0, above=0)  # seconds that the others wait for a process that does not answer
     precision: str = one_of("auto", "float32", "bfloat16")
     cuda_graphs: bool = True  # on a CUDA device: updates and policy steps recorded once and replayed
     compile: str = one_of("auto", "on", "off")  # torch.compile for the updates; auto: in runs long enough to gain
@@ -276,6 +280,11 @@ class TrainerConfig:
         self.eval_every = whole(self.eval_every)
         self.video_every = whole(self.video_every)
         self.log_every = whole(self.log_every)
+
+    @property
+    def world_size(self) -> int:
+        """Processes of the run."""
+        return self.devices * self.num_nodes
 
     def ratio_at(self, policy_steps: int) -> float:
         """The train ratio after so many policy steps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from dreamer import ranks
 from dreamer.data.replay import Replay
 from dreamer.data.stepper import Episode, Restart, Rows, Stepper, Waiting
 from dreamer.envs.vector import Vector
@@ -27,6 +29,9 @@ class Collector:
     happens in a thread of its own, to which the environments belong from their first reset to their end (an OpenGL
     context belongs to the thread that made it). That thread touches neither replay nor the counters here, and draws no
     number from a generator of anybody else; so what a run computes does not depend on how fast it is.
+
+    With several ranks each has its own environments. The counters are of all ranks together, and `start` and `finish`
+    are called by all.
     """
 
     def __init__(
@@ -42,9 +47,13 @@ class Collector:
         assert envs.num_envs == replay.num_streams, (envs.num_envs, replay.num_streams)
         self.policy, self.replay, self.collect_steps, self.overlap = policy, replay, collect_steps, overlap
         self.num_envs, self.env_steps_per_action = envs.num_envs, envs.env_steps_per_action
+        self.total_envs = envs.num_envs * ranks.world_size()
         self.policy_steps, self.env_steps, self.num_faults = 0, 0, 0
-        self._stepper = Stepper(envs, policy, collect_steps, seed, cuts_faults)
+        share = -(-collect_steps // ranks.world_size())
+        self._stepper = Stepper(envs, policy, share, seed, cuts_faults)
         self._waiting: list[dict[str, np.ndarray]] = []  # columns of policy steps that are counted, but not stored
+        self._counted = (0, 0, 0)  # policy steps, environment steps and faults of this rank
+        self._ended: list[Episode] = []  # in the steps that are being counted
         self._episodes: list[Episode] = []
         self._acting: Future[RunStopped | None] | None = None
         self._taken: list[Rows] = []  # of the policy steps that were started; the thread that acts puts them here
@@ -66,12 +75,14 @@ class Collector:
         assert self._acting is None, "the steps before are not finished"
         self.policy.refresh()
         self._taken = []
-        self._acting = self._submit(lambda: self._act(steps, max_steps))
+        share = -(-(max_steps - self.env_steps) // ranks.world_size())
+        self._acting = self._submit(lambda: self._act(steps, self._stepper.env_steps + share))
 
     def finish(self) -> None:
         """Wait for the steps that were started, and count them.
 
-        Raises what an environment or the policy raised. With RunStopped the steps before it are counted all the same.
+        Raises what an environment or the policy raised. With RunStopped, of whichever rank, the steps before it are
+        counted all the same.
         """
         if self._acting is None:
             return
@@ -82,8 +93,7 @@ class Collector:
         finally:
             self._is_finishing = False
         self._count_taken()
-        if stopped is not None:
-            raise stopped
+        self._count_everywhere(stopped)
 
     @property
     def waiting(self) -> Waiting | None:
@@ -100,6 +110,7 @@ class Collector:
         self._is_abandoned, self._acting = True, None
         self._stepper.undo()
         self._count_taken()
+        self._count_everywhere(None)
 
     def stop(self) -> None:
         """The run is being stopped: steps that were started are finished, without patience for slow environments."""
@@ -144,31 +155,53 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`; the replay must have been restored before."""
+        """Continue from `state`; the replay must have been restored before, and with several ranks `add_up` follows."""
         broken = self._submit(lambda: self._stepper.load_state_dict(state["stepper"])).result()
-        self.policy_steps, self.env_steps = state["stepper"]["policy_steps"], state["stepper"]["env_steps"]
-        self.num_faults = self._stepper.num_faults
+        self._counted = state["stepper"]["policy_steps"], state["stepper"]["env_steps"], self._stepper.num_faults
+        self.policy_steps, self.env_steps, self.num_faults = self._counted
         self._waiting = [dict(columns) for columns in state["waiting"]]
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         for index in broken:
             self._end_episode(index)
-            print(f"Environment {index} did not replay its unfinished episode identically: it ends here, truncated.")
+            number = self._stepper.first + index
+            print(f"Environment {number} did not replay its unfinished episode identically: it ends here, truncated.")
 
     def _count_taken(self) -> None:
         taken, self._taken = self._taken, []
         for rows in taken:
             for restart in rows.restarts:
                 self._tell(restart)
-            self.policy_steps, self.env_steps, self.num_faults = rows.policy_steps, rows.env_steps, rows.num_faults
-            self._episodes += rows.episodes
+            self._counted = rows.policy_steps, rows.env_steps, rows.num_faults
+            self._ended += rows.episodes
             self._waiting.append(rows.columns)
+
+    def _count_everywhere(self, stopped: RunStopped | None) -> None:
+        """Add up what every rank has counted; RunStopped, everywhere, where an environment of one of them ends the run.
+
+        The episodes of all ranks go to rank 0. With several ranks they ended somewhere in the steps that were counted.
+        """
+        num_ended, num_stopped = self.add_up(len(self._ended), stopped is not None)
+        ended, self._ended = self._ended, []
+        if num_ended and not ranks.is_alone():
+            everyones = [episode for episodes in ranks.everyones(ended) for episode in episodes]
+            ended = [episode._replace(env_step=self.env_steps) for episode in everyones] if ranks.rank() == 0 else []
+        self._episodes += ended
+        if num_stopped and not ranks.is_alone():
+            stopped = RunStopped(next(words for words in ranks.everyones(stopped and str(stopped)) if words))
+        if stopped is not None:
+            raise stopped
+
+    def add_up(self, *others: int) -> list[int]:
+        """Make the counters those of all ranks together; returns the sums of `others`."""
+        self.policy_steps, self.env_steps, self.num_faults, *sums = ranks.totals(*self._counted, *others)
+        return sums
 
     def _tell(self, restart: Restart) -> None:
         """Of an episode that was cut. What it leaves in replay ends before the row that comes next."""
         if restart.is_cut:
             self._end_episode(restart.index)
         ending = "its episode ends here, truncated." if restart.is_cut else "it was between two episodes."
-        print(f"{restart.line}: {ending}", flush=True)
+        print(f"{restart.line}: {ending}", flush=True, file=sys.stdout if ranks.rank() == 0 else sys.stderr)
 
     def _end_episode(self, index: int) -> None:
         """Mark the newest row of an environment as the last of its episode."""

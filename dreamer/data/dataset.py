@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from dreamer import ranks
 from dreamer.data.collector import Collector
 from dreamer.data.replay import Replay
 from dreamer.data.schedule import TrainRatio
@@ -29,7 +30,7 @@ class ReplayDataset(IterableDataset):
     A batch is sampled only when it is asked for, so the latents of the update before can be written back first.
     Batches begin once `collect_steps` policy steps are taken and replay holds `batch_size` items; from then on as many
     as `schedule` asks for. The authors begin at batch_size * batch_length items, which a small replay or a small
-    `collect_steps` would never reach.
+    `collect_steps` would never reach. With several ranks `batch_size` is what is drawn here, of a larger batch.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class ReplayDataset(IterableDataset):
         self.schedule = schedule
         self.after_step: Callable[[], None] = lambda: None  # called when policy steps were counted, to log and show
         self._updates_due = 0  # -1: a batch was drawn before the policy steps that ask for it were counted
-        self._is_stopped = False
+        self._is_stopped = False  # here; all ranks end once they have agreed
+        self._is_ending, self._are_filled = False, False
 
     def __iter__(self) -> Iterator[Batch]:
-        self._is_stopped = False  # here, not at the first batch: a signal may come between the two
+        self._is_stopped = self._is_ending = False  # here, not at the first batch: a signal may come between the two
         return self._batches()
 
     def __len__(self) -> int:
@@ -52,18 +54,20 @@ class ReplayDataset(IterableDataset):
         Lightning asks for it: an iterable without a length is fetched one batch ahead, which would collect with an
         older policy, sample before latents are written back, and lose a batch on resume.
         """
-        actions = self.collector.num_envs * math.ceil(self.max_steps / self.collector.env_steps_per_action)
-        rows = 2 * (actions + self.collector.num_envs)  # every action may need a reset, which is a row of its own
+        actions = self.collector.total_envs * math.ceil(self.max_steps / self.collector.env_steps_per_action)
+        rows = 2 * (actions + self.collector.total_envs)  # every action may need a reset, which is a row of its own
         return math.ceil(self.schedule.most_updates(rows))
 
     @property
     def is_filled(self) -> bool:
-        return self.replay.num_items >= self.batch_size
+        """Whether replay holds a batch; with several ranks, whether each had one when they last agreed."""
+        return self.replay.num_items >= self.batch_size if ranks.is_alone() else self._are_filled
 
     def stop(self) -> None:
         """End the iteration before the next policy step or batch; what is still due is kept in the state.
 
-        Policy steps that were started beside an update are finished and counted all the same.
+        Policy steps that were started beside an update are finished and counted all the same. With several ranks all of
+        them end, once they come to agree on it.
         """
         self._is_stopped = True
         self.collector.stop()
@@ -110,19 +114,22 @@ class ReplayDataset(IterableDataset):
         self.replay.keep(generation)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        state = _to_arrays(state)
+        state = to_arrays(state)
         self._updates_due = state["updates_due"]
         self.schedule.load_state_dict(state["schedule"])
-        self.replay.load_state_dict(state["replay"])
+        if "replay" in state:  # else its rows are there already (saving/dealing.py)
+            self.replay.load_state_dict(state["replay"])
         self.collector.load_state_dict(state["collector"])
 
     def _batches(self) -> Iterator[Batch]:
         self.finish_steps()  # of an iteration that was left
         while True:
             # A replay that lost rows with its files is filled again first: what is due waits.
-            while self._updates_due > 0 and self.is_filled and not self._is_stopped:
+            self._agree()
+            while self._updates_due > 0 and self.is_filled and not self._is_ending:
                 yield self._draw()
-            if self._is_stopped or self.collector.env_steps >= self.max_steps:
+                self._agree()
+            if self._is_ending or self.collector.env_steps >= self.max_steps:
                 return
             steps = self._steps_beside()
             if not steps:
@@ -136,6 +143,11 @@ class ReplayDataset(IterableDataset):
                 yield self._draw()
             self.finish_steps()
 
+    def _agree(self) -> None:
+        """Whether the run ends here, and whether a batch may be drawn: what all ranks must know alike."""
+        stopped, lacking = ranks.totals(self._is_stopped, self.replay.num_items < self.batch_size)
+        self._is_ending, self._are_filled = stopped > 0, lacking == 0
+
     def _steps_beside(self) -> int:
         """Policy steps until the next update, if they may run beside it; 0 where one comes in lock step.
 
@@ -145,17 +157,18 @@ class ReplayDataset(IterableDataset):
         collector = self.collector
         if not (collector.overlap and self.schedule.has_begun and self.is_filled):
             return 0
-        steps = self.schedule.steps_until_due(collector.policy_steps, collector.num_envs)
+        steps = self.schedule.steps_until_due(collector.policy_steps, collector.total_envs)
         return steps if steps * collector.num_envs <= self.batch_size * self.replay.length else 0
 
     def _are_certain(self, steps: int) -> bool:
         """Whether the last of so many policy steps will be taken for sure: `max_steps` may come first."""
-        most = (steps - 1) * self.collector.num_envs * self.collector.env_steps_per_action
+        most = (steps - 1) * self.collector.total_envs * self.collector.env_steps_per_action
         return self.collector.env_steps + most < self.max_steps
 
     def _count(self) -> None:
         """What follows from policy steps that were just counted."""
         self.after_step()
+        self._agree()
         if self.collector.policy_steps >= self.collector.collect_steps and self.is_filled:
             self._updates_due += self.schedule(self.collector.policy_steps)
 
@@ -194,10 +207,10 @@ def _to_tensors(state: Any) -> Any:
     return torch.from_numpy(state.copy()) if isinstance(state, np.ndarray) else state
 
 
-def _to_arrays(state: Any) -> Any:
+def to_arrays(state: Any) -> Any:
     """The reverse of `_to_tensors`."""
     if isinstance(state, dict):
-        return {key: _to_arrays(value) for key, value in state.items()}
+        return {key: to_arrays(value) for key, value in state.items()}
     if isinstance(state, list):
-        return [_to_arrays(value) for value in state]
+        return [to_arrays(value) for value in state]
     return state.numpy().copy() if isinstance(state, Tensor) else state

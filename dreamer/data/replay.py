@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamer import ranks
 from dreamer.data.ring import Ring
 from dreamer.data.saving.row_store import LATENTS, ROWS, RowStore
 from dreamer.data.storage import OWN_COLUMNS, ROW_ID, Column
@@ -99,6 +100,11 @@ class Replay(Ring):
             print(f"Replay in {self._store.directory}: {'; '.join(problems)}.", flush=True)
 
     @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._store.directory
+
+    @property
     def _arrays(self) -> dict[str, np.ndarray]:
         return self._store.arrays
 
@@ -138,7 +144,8 @@ class Replay(Ring):
             return None
         first, count = min(damage), len(damage)
         rows = "1 row" if count == 1 else f"{count:,} rows"
-        return f"{rows} of environment {stream} will not be drawn (row {first}: {damage[first]})"
+        number = ranks.rank() * self.num_streams + stream
+        return f"{rows} of environment {number} will not be drawn (row {first}: {damage[first]})"
 
     def _places(self, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
         """Where rows [start, stop) of each stream lie, as a number over all slots; in the order of the rows."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from dreamer import ranks
 from dreamer.data.storage import ROW_ID, Column
 
 
@@ -41,7 +42,7 @@ class Ring(ABC):
         self._oldest = [0] * num_streams  # first row that is still stored
         self._damaged = [np.zeros(0, int)] * num_streams  # numbers of stored rows that must not be drawn, ascending
         self._queue: deque[tuple[int, int]] = deque()  # (stream, start)
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.default_rng(ranks.seed_of(seed))
 
     @property
     @abstractmethod
@@ -96,6 +97,17 @@ class Ring(ABC):
             self._queue.append((stream, t - self.length + 1))
         while self._queue and self._is_evicted(self._queue[0]):
             self._queue.popleft()
+
+    def copy_stream(self, stream: int, source: Ring, theirs: int) -> None:
+        """Append the rows that another ring has of its stream `theirs`, from behind the last one that is damaged."""
+        damaged = source._damaged[theirs]
+        first = int(damaged[-1]) + 1 if damaged.size else source._oldest[theirs]
+        for t in range(first, source._next[theirs]):
+            self.add(stream, {key: source._arrays[key][theirs, t % source.rows] for key in self.columns})
+
+    def forget_fresh(self) -> None:
+        """No sequence that is stored by now counts as fresh."""
+        self._queue.clear()
 
     def end_episode(self, stream: int) -> None:
         """Mark the newest row as the last of its episode, where the environment cannot continue it."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamer import ranks
 from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.seeding import episode_seed
 from dreamer.envs.soundness import UnsoundRow
@@ -102,13 +103,14 @@ class Stepper:
 
     def __init__(self, envs: Vector, policy: Policy, collect_steps: int, seed: int, cuts_faults: bool = False) -> None:
         self.envs, self.policy, num_envs = envs, policy, envs.num_envs
+        self.first = ranks.rank() * num_envs  # number of the first of these among those of all ranks
         self.cuts_faults, self.num_faults = cuts_faults, 0  # of processes that died, and rows that were unsound
         self.waiting = Waiting()
         self._rows: dict[int, TimeStep] = {}  # of the step that is being taken
         self.collect_steps, self.seed = collect_steps, seed
         self.policy_steps, self.env_steps = 0, 0
         self._action_space = envs.action_space
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.default_rng(ranks.seed_of(seed))
         self._latent = policy.initial(num_envs)
         self._action = np.zeros((num_envs, *self._action_space.shape), self._action_space.dtype)
         self._needs_reset = [True] * num_envs
@@ -202,14 +204,15 @@ class Stepper:
 
     def _begin_anew(self, index: int, answer: Death | UnsoundRow | Failure, is_over: bool) -> None:
         """Have an environment that gave no row begin another episode; RunStopped where that cannot or shall not be."""
+        number = self.first + index
         if isinstance(answer, Failure):
             self.undo()
-            raise RunStopped(f"Environment {index} cannot go on. {answer.report}")
+            raise RunStopped(f"Environment {number} cannot go on. {answer.report}")
         if isinstance(answer, Death):
-            line = f"Environment {index} died ({answer.reason}) and was started again"
+            line = f"Environment {number} died ({answer.reason}) and was started again"
         else:
             episode = self._num_resets[index] - (not self._needs_reset[index])
-            line = f"Environment {index}, episode {episode}, row {answer.row}: {answer.key} {answer.found}"
+            line = f"Environment {number}, episode {episode}, row {answer.row}: {answer.key} {answer.found}"
             if is_over or not self.cuts_faults:
                 self.undo()
                 way = (
@@ -226,7 +229,7 @@ class Stepper:
     def _move(self, index: int) -> Move:
         if not self._needs_reset[index]:
             return self._action[index]
-        return episode_seed(self.seed, index, self._num_resets[index])
+        return episode_seed(self.seed, self.first + index, self._num_resets[index])
 
     def _count(self, index: int, row: TimeStep) -> None:
         if self._needs_reset[index]:

@@ -38,6 +38,10 @@ KINDS: dict[str, Any] = {
 """What a run goes on from: entries that must be there, with their kind or, as a dictionary, their own ones."""
 
 
+OTHER_RANKS = "other_ranks"
+"""Entry of `dreamer` for several ranks: what 1, 2, ... have in place of rank 0's `dataset` and `random`."""
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint, or an exported policy, as plain values; ValueError where there is none, or it is damaged."""
     if not path.is_file():
@@ -49,7 +53,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         check_kinds(state, KINDS, path)
         check_header(state["dreamer"], path)
         check_optimizer(state["optimizer_states"], path)
-        check_generator(state["dreamer"]["random"]["cpu"], path)
+        check_ranks(state["dreamer"], path)
         check_tensors(state, path)
     return {**state, "state_dict": under_present_names(state["state_dict"])}
 
@@ -161,6 +165,18 @@ def check_optimizer(states: list[Any], path: Path) -> None:
     for group in states[0]["param_groups"]:
         if not isinstance(group, dict) or not isinstance(group.get("params"), list):
             raise ValueError(f"checkpoint={path} is no whole one: a group of its optimizer has no parameters.")
+
+
+def check_ranks(run: dict[str, Any], path: Path) -> None:
+    """ValueError where what the ranks of a run have is none of a run's."""
+    others = run.get(OTHER_RANKS, [])
+    if not isinstance(others, list):
+        raise ValueError(f"checkpoint={path} is no whole one: dreamer.{OTHER_RANKS} is a {type(others).__name__}.")
+    kinds = {key: KINDS["dreamer"][key] for key in ("dataset", "random")}
+    for number, state in enumerate(others):
+        check_kinds({"rank": state}, {"rank": kinds}, path, f"dreamer.{OTHER_RANKS}.{number}.")
+    for state in (run, *others):
+        check_generator(state["random"]["cpu"], path)
 
 
 def check_generator(random: Tensor, path: Path) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from dreamer import ranks
 from dreamer.agent import Agent
 from dreamer.config.compose import to_dict
 from dreamer.config.digest import digest
@@ -20,6 +22,7 @@ from dreamer.data.storage import OBS_PREFIX
 from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.spec import Env
 from dreamer.errors import RunStopped
+from dreamer.saved.checkpoint_file import OTHER_RANKS
 from dreamer.saved.policy_file import SPACES, spaces_to_dict
 from dreamer.training import random_state
 from dreamer.training.display.dreams import CONTEXT, dream_films
@@ -27,8 +30,9 @@ from dreamer.training.display.films import write_gif
 from dreamer.training.display.loggers import log_film
 from dreamer.training.display.run_log import Every, RunLog, check_finite
 from dreamer.training.evaluation import Watched, evaluate, model_losses
-from dreamer.training.saving.checkpoint import REPLAY_DIRECTORY, save_checkpoint
+from dreamer.training.saving.checkpoint import save_checkpoint
 from dreamer.training.saving.disk import writing
+from dreamer.training.saving.rank_states import random_of_rank
 from dreamer.training.stopping import GracefulStop
 from dreamer.types import Batch
 
@@ -44,9 +48,10 @@ class FitStandardize(Callback):
     ) -> None:
         if trainer.global_step == 0:
             replay = self.dataset.replay
-            self.standardize.fit(
-                {key: torch.from_numpy(replay.column(OBS_PREFIX + key)) for key in self.standardize.shapes}
-            )
+            here = {key: replay.column(OBS_PREFIX + key) for key in self.standardize.shapes}
+            everywhere = ranks.everyones(here)
+            rows = {key: np.concatenate([each[key] for each in everywhere]) for key in here}
+            self.standardize.fit({key: torch.from_numpy(values) for key, values in rows.items()})
 
 
 class FadeExploration(Callback):
@@ -133,6 +138,19 @@ class Evaluate(Callback):
             self.env = None
 
     def run(self, trainer: L.Trainer) -> bool:
+        """Whether it came to its end. Rank 0 does it, and the others wait."""
+        is_done, stopped = False, None
+        if ranks.rank() == 0:
+            try:
+                is_done = self.evaluate(trainer)
+            except RunStopped as error:
+                stopped = error
+        is_done, words = ranks.of_first((is_done, stopped and str(stopped)))
+        if words:
+            raise stopped or RunStopped(words)
+        return is_done
+
+    def evaluate(self, trainer: L.Trainer) -> bool:
         """Whether it came to its end."""
         if self.env is None:
             self.env = self.make_env()
@@ -167,7 +185,7 @@ class Evaluate(Callback):
 class OpenLoopVideo(Callback):
     """Every `video_every` environment steps: a few training sequences beside what the model predicts of them.
 
-    The model sees the first 5 frames, then only the actions.
+    They are of rank 0. The model sees the first 5 frames, then only the actions.
     """
 
     def __init__(self, config: Config, dataset: ReplayDataset, agent: Agent, run_dir: Path, sequences: int = 6) -> None:
@@ -185,7 +203,8 @@ class OpenLoopVideo(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         env_steps = self.dataset.collector.env_steps
-        if not any(space.is_image for space in self.agent.obs_space.values()) or not self.due(env_steps):
+        has_images = any(space.is_image for space in self.agent.obs_space.values())
+        if not has_images or not self.due(env_steps) or ranks.rank() > 0:
             return
         unbroken = ~batch.is_first[:, 1:].any(1)  # no dream can know how the next episode begins
         chosen = unbroken.float().argsort(descending=True, stable=True)[: self.sequences]
@@ -207,20 +226,21 @@ class Checkpoints(Callback):
         self.random: dict[str, Any] | None = None  # of the checkpoint that the run goes on from
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        with writing(self.run_dir / REPLAY_DIRECTORY):
+        with writing(self.dataset.replay.directory):
             dataset = self.dataset.state_dict()  # first, since it counts the policy steps that are being taken
+        states = ranks.everyones({"dataset": dataset, "random": random_state.get_state(self.agent.device)})
         checkpoint["dreamer"] = {
             "config": to_dict(self.config),
             "digest": digest(self.config),
             "env_steps": self.dataset.collector.env_steps,
             "updates": trainer.global_step,
-            "dataset": dataset,
-            "random": random_state.get_state(self.agent.device),
+            **states[0],
+            **({OTHER_RANKS: states[1:]} if states[1:] else {}),
             SPACES: spaces_to_dict(self.agent.obs_space, self.agent.action_space),
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.random = checkpoint["dreamer"]["random"]
+        self.random = random_of_rank(checkpoint)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
@@ -230,7 +250,8 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if time.monotonic() - self.saved_at >= 60 * self.config.trainer.checkpoint_minutes:
+        is_due = time.monotonic() - self.saved_at >= 60 * self.config.trainer.checkpoint_minutes
+        if ranks.totals(is_due)[0]:
             check_finite(outputs["metrics"], trainer.global_step, batch)
             self.dataset.finish_steps()  # before anything is saved, so that logs and counters agree
             self.save(trainer)

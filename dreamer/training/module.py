@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from dreamer import ranks
 from dreamer.agent import Agent
 from dreamer.behavior.imagination import dream_step, imagine
 from dreamer.config.schema import ModelConfig
@@ -34,6 +35,7 @@ class DreamerModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         output = self.differentiate(batch)
+        ranks.average_([p.grad for p in self.agent.parameters() if p.grad is not None])
         grad_norm = self.apply_update()
         self.agent.actor_critic.slow_critic.track(self.agent.actor_critic.critic)
         self.after_phase("optimizer")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dreamer import ranks
 from dreamer.agent import Agent
 from dreamer.envs.seeding import ACTING_STREAM, episode_seed
 from dreamer.types import LatentArrays
@@ -24,7 +25,7 @@ class Player:
 
     def __init__(self, agent: Agent, seed: int, own_weights: bool) -> None:
         self._generator = torch.Generator(agent.device)
-        self._generator.manual_seed(episode_seed(seed, ACTING_STREAM, 0))
+        self._generator.manual_seed(episode_seed(seed, ACTING_STREAM + ranks.rank(), 0))
         self._agent, self._policy_steps = agent, 0
         self._newest: list[torch.Tensor] = []  # weights of the agent, and in the same order those of the copy
         self._own: list[torch.Tensor] = []
@@ -50,7 +51,7 @@ class Player:
     ) -> tuple[np.ndarray, LatentArrays]:
         action, latent = self._agent.act(obs, prev_latent, prev_action, is_first, self._generator)
         action = self._agent.explore.perturb(action, self._policy_steps, self._generator)
-        self._policy_steps += len(is_first)
+        self._policy_steps += len(is_first) * ranks.world_size()
         return action, latent
 
     def state_dict(self) -> dict[str, Any]:

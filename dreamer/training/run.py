@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch._dynamo.exc import TorchDynamoException
 
+from dreamer import ranks
 from dreamer.agent import Agent
 from dreamer.config.checks import check_picture_networks
 from dreamer.config.file import CONFIG_FILE, format_config
@@ -25,6 +27,7 @@ from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
 from dreamer.envs.make import check_env, check_workers, make_env, make_envs
 from dreamer.errors import RunStopped
+from dreamer.ranks import RankLost
 from dreamer.saved.agents import CHECKPOINT_FILE, load_weights
 from dreamer.training import callbacks
 from dreamer.training.display.banner import describe_run, fitted
@@ -33,10 +36,13 @@ from dreamer.training.display.next_commands import next_commands
 from dreamer.training.display.run_log import RunLog
 from dreamer.training.module import DreamerModule
 from dreamer.training.player import Player
+from dreamer.training.ranks.group import Group, join, place, together
+from dreamer.training.ranks.strategy import processes
 from dreamer.training.saving import checkpoint
 from dreamer.training.saving.checkpoint_io import CheckpointFile
 from dreamer.training.saving.disk import full_disk, write_whole, writing
 from dreamer.training.saving.lock import RunLock
+from dreamer.training.saving.rank_states import num_ranks, replay_directory, restore_dataset
 from dreamer.training.saving.sessions import add_session
 from dreamer.training.speed.compiling import choose_compile, compile_parts, record_graphs, uses_graphs
 from dreamer.training.speed.device import choose_device, choose_precision, device_name
@@ -51,6 +57,7 @@ class Training:
     """A run, ready to start. `resume` is the checkpoint file it goes on from, if any; `lock` is held until its end.
 
     `words`: what the user typed after train.py, for the commands that are named at the end; None: none are.
+    `group`: its place among the processes of the run.
     """
 
     config: Config
@@ -62,10 +69,11 @@ class Training:
     compile: bool
     lock: RunLock | None = field(default=None, kw_only=True)
     words: list[str] | None = field(default=None, kw_only=True)
+    group: Group = field(default_factory=Group, kw_only=True)
 
     def claim(self) -> None:
         """Make run_dir if it is new, and hold it; ValueError where another process was faster."""
-        if self.lock is not None:
+        if self.lock is not None or ranks.rank() > 0:
             return
         with writing(self.run_dir):
             self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -85,12 +93,21 @@ class Training:
     def fit(self) -> None:
         """Train until max_steps or a signal. Ends the process with 128 + signal number where a signal stopped it.
 
-        RunStopped where an environment ends it, and all is saved as of before that; or where the disk is full.
+        RunStopped where an environment ends it, and all is saved as of before that; or where the disk is full, or
+        another rank is lost.
         """
         try:
             self.claim()
             self.train()
+        except RankLost as lost:
+            who = self.group.children.lost() if self.group.children else ""
+            raise RunStopped(
+                f"{lost}{f' ({who})' if who else ''}, says {place()}; {checkpoint.describe_saved(self.run_dir)}. To go "
+                f"on: the same command with run_dir={self.run_dir}"
+            ) from lost
         except RunStopped as stopped:
+            if ranks.rank() > 0:
+                sys.exit(1)  # rank 0 says why
             raise RunStopped(
                 f"{stopped}\nThe run is saved as of before that, at environment step "
                 f"{self.dataset.collector.env_steps:,}. To go on: the same command with run_dir={self.run_dir}"
@@ -105,19 +122,22 @@ class Training:
             ) from error
         finally:
             self.release()
+            self.group.leave()
 
     def train(self) -> None:
         """What `fit` does once run_dir is held."""
         run_dir, config = self.run_dir, self.config
-        checkpoint.tidy(run_dir, self.resume)
-        write_whole(run_dir / CONFIG_FILE, format_config(config))
-        add_session(run_dir, self.dataset.collector.env_steps, device_name(self.device), torch.get_num_threads())
+        if ranks.rank() == 0:
+            checkpoint.tidy(run_dir, self.resume)
+            write_whole(run_dir / CONFIG_FILE, format_config(config))
+            add_session(run_dir, self.dataset.collector.env_steps, device_name(self.device), torch.get_num_threads())
+        self.check_shared()
         stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout)
         log = RunLog(config, self.dataset, run_dir)
         logger = build_logger(config.logger, run_dir, self.dataset.collector.env_steps if self.resume else None)
         trainer = L.Trainer(
             accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
-            devices=1,
+            **processes(config.trainer),
             max_epochs=-1,
             logger=logger,
             callbacks=self.build_callbacks(log, stop),
@@ -126,7 +146,7 @@ class Training:
             enable_model_summary=False,
             default_root_dir=run_dir,
             # Under SLURM, Lightning would save and load files of its own.
-            plugins=[LightningEnvironment(), CheckpointFile()],
+            plugins=[self.group.environment or LightningEnvironment(), CheckpointFile()],
             log_every_n_steps=1,  # RunLog logs in environment steps; Lightning would only warn of short runs
         )
         batches = checkpoint.Batches(self.dataset)
@@ -140,11 +160,14 @@ class Training:
         except (StoppedCompiling, TorchDynamoException):  # Ctrl-C ends the C++ compiler too, and torch complains
             if stop.received is None:
                 raise
+            if not ranks.is_alone():
+                stop.end_at_once(stop.received)
             print("Stopped while compiling: what came after the last checkpoint, if there is one, will be done again.")
         finally:
             stop.restore()
             self.dataset.collector.close()
             end_logger(logger)
+        stop.received = max(ranks.everyones(stop.received or 0)) or None
         if stop.received is not None:
             print(f"Stopped at environment step {log.env_steps:,}. To go on: the same command with run_dir={run_dir}")
         else:
@@ -154,6 +177,14 @@ class Training:
             print(next_commands(config, self.words, is_finished), flush=True)
         if stop.received is not None:
             sys.exit(128 + stop.received)
+
+    def check_shared(self) -> None:
+        """RunStopped where a rank does not see the run_dir that rank 0 has made."""
+        ranks.wait_for_all()
+        has_file = (self.run_dir / CONFIG_FILE).is_file()
+        blind = [where for sees, where in ranks.everyones((has_file, place())) if not sees]
+        if blind:
+            raise RunStopped(f"run_dir={self.run_dir} must lie where all machines see it; {blind[0]} does not.")
 
     def build_callbacks(self, log: RunLog, stop: GracefulStop) -> list[Callback]:
         """The callbacks in the order in which they act. Around an update the order of events is:
@@ -182,31 +213,45 @@ class Training:
         return [*parts, callbacks.Checkpoints(config, dataset, self.agent, run_dir, stop), stop]
 
 
-def prepare(config: Config) -> Training:
+def prepare(config: Config, words: list[str] | None = None) -> Training:
     """Check what the user asked for, say what will happen, build it. ValueError before any directory exists.
 
-    A run_dir that is there is held from before it is looked at, by the lock of what is returned.
+    A run_dir that is there is held from before it is looked at, by the lock of what is returned. With several ranks
+    their processes are started here, where nobody else has; `words` are what the user typed.
     """
     quiet_libraries()
     check_env(config.env)
     check_workers(config.env)
     check_logger(config.logger)
     checkpoint.check_run_dir(config)
-    run_dir = Path(config.run_dir)
-    lock = RunLock(run_dir) if run_dir.is_dir() else None
+    group, lock = join(config.trainer, words), None
     try:
-        training = build(config)
+        with together():
+            config = replace(config, run_dir=ranks.of_first(config.run_dir))
+            run_dir = Path(config.run_dir)
+            lock = RunLock(run_dir) if run_dir.is_dir() and ranks.rank() == 0 else None
+        with together():
+            training, state = build(config, group)
+        ranks.copy_of_first_(list(training.agent.state_dict().values()))
+        if state is not None:
+            go_on(training, state)
     except BaseException:
         if lock is not None:
             lock.release()
+        group.leave()
         raise
-    training.lock = lock
+    training.lock, training.words, training.group = lock, words, group
     return training
 
 
-def build(config: Config) -> Training:
-    """All parts of a run, as new or as its checkpoint has them."""
-    device = choose_device(config.trainer.device)
+def build(config: Config, group: Group) -> tuple[Training, dict[str, Any] | None]:
+    """All parts of a run, with several ranks this one's share of them, and the checkpoint that it goes on from.
+
+    Nothing is exchanged between the ranks in here, so that one that refuses keeps none waiting.
+    """
+    size, own_envs = ranks.world_size(), replace(config.env, num_envs=config.env.num_envs // ranks.world_size())
+    batch_size, capacity = config.batch_size // size, int(config.replay.capacity) // size
+    device = choose_device(config.trainer.device, group.local_rank)
     compile = choose_compile(config.trainer.compile, config.num_updates)
     resume = checkpoint.find_resume(config)
     run_dir = Path(config.run_dir)
@@ -214,14 +259,16 @@ def build(config: Config) -> Training:
     keep_freed_memory()
     overlap = config.trainer.overlap
     check_overlap(config, sys.platform)
-    use_threads(choose_threads(config.trainer.threads, overlap))
+    use_threads(choose_threads(config.trainer.threads, overlap, config.trainer.devices))
 
-    envs = make_envs(config.env)
+    envs = make_envs(own_envs)
     obs_space, action_space, rssm = envs.obs_space, envs.action_space, config.model.rssm
     columns = columns_of(obs_space, action_space, rssm.deter, rssm.stoch, rssm.classes)
-    capacity, directory = int(config.replay.capacity), run_dir / checkpoint.REPLAY_DIRECTORY
+    directory = replay_directory(run_dir, ranks.rank(), size)
     storage = choose_storage(config.replay.storage, columns, capacity, directory)
-    agent = build_agent(config, obs_space, action_space)
+    agent = build_agent(config, obs_space, action_space, device)
+    if ranks.rank() > 0:  # its weights are rank 0's, its noise is not
+        torch.manual_seed(ranks.seed_of(config.seed))
     if resume:
         load_weights(agent, resume[1], resume[0])
         checkpoint.check_optimizer_fits(agent, resume[1], resume[0])
@@ -235,16 +282,30 @@ def build(config: Config) -> Training:
     )  # fmt: skip
     trainer, rows = config.trainer, config.batch_size * config.batch_length
     schedule = TrainRatio(trainer.train_ratio, rows, trainer.early_ratio, int(trainer.early_steps))
-    dataset = ReplayDataset(collector, replay, config.batch_size, schedule, int(trainer.max_steps))
-    nbytes = nbytes_of(columns, capacity)
+    dataset = ReplayDataset(collector, replay, batch_size, schedule, int(trainer.max_steps))
+    nbytes = nbytes_of(columns, int(config.replay.capacity))
     print(fitted(describe_run(config, agent, torch.get_num_threads(), compile, nbytes, storage)), flush=True)
-    if resume is None:
-        return Training(config, run_dir, agent, dataset, device, None, compile)
-    path, state = resume
-    checkpoint.restore_dataset(dataset, state, path)
+    path, state = resume or (None, None)
+    return Training(config, run_dir, agent, dataset, device, path, compile), state
+
+
+def go_on(training: Training, state: dict[str, Any]) -> None:
+    """Bring replay, environments and counters to where the checkpoint has them."""
+    assert training.resume is not None
+    before, size = num_ranks(state), ranks.world_size()
+    for turn in range(1 if size == before else size):
+        with together():
+            if size == before or turn == ranks.rank():
+                restore_dataset(training.dataset, state, training.resume)
+    training.dataset.collector.add_up()
+    if size != before:
+        print(
+            f"ranks        {size} for {before}: environments and their rows are shared out anew, so what is drawn from "
+            "here on differs from what would have been.",
+            flush=True,
+        )
     done, updates = state["dreamer"]["env_steps"], state["dreamer"]["updates"]
-    print(f"resume       {path} at environment step {done:,}, update {updates:,}", flush=True)
-    return Training(config, run_dir, agent, dataset, device, path, compile)
+    print(f"resume       {training.resume} at environment step {done:,}, update {updates:,}", flush=True)
 
 
 def check_overlap(config: Config, system: str) -> None:
@@ -255,7 +316,9 @@ def check_overlap(config: Config, system: str) -> None:
         )
 
 
-def build_agent(config: Config, obs_space: dict[str, Space], action_space: Space) -> Agent:
+def build_agent(
+    config: Config, obs_space: dict[str, Space], action_space: Space, device: torch.device | None = None
+) -> Agent:
     """The agent on the device and in the precision that `trainer` asks for; torch's generator decides its weights.
 
     ValueError where the networks do not fit the pictures: some environments tell their size only once they are made.
@@ -264,7 +327,7 @@ def build_agent(config: Config, obs_space: dict[str, Space], action_space: Space
         if space.is_image:
             height, width, _ = space.shape
             check_picture_networks(config.model, f"{key} of {height} x {width} pixels", height, width)
-    device = choose_device(config.trainer.device)
+    device = device or choose_device(config.trainer.device)
     precision = choose_precision(config.trainer.precision, device)
     return Agent(config.model, obs_space, action_space, precision, config.explore).to(device)
 

@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from dreamer import ranks
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.stepper import Waiting
 from dreamer.training.saving.checkpoint import save_checkpoint
@@ -113,6 +114,8 @@ class GracefulStop(Callback):
     def stop_without(self, waiting: Waiting, trainer: L.Trainer) -> None:
         """Save the run as of before the step that does not end, and end the process."""
         assert self.received is not None
+        if not ranks.is_alone():  # a checkpoint needs them all, and this one cannot come
+            self.end_at_once(self.received)
         if waiting is not self.evaluating:
             self.dataset.collector.abandon()
         save_checkpoint(trainer, self.run_dir, self.dataset)

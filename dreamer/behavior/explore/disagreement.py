@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dreamer import ranks
 from dreamer.behavior.explore.policy import Explore, Explored
 from dreamer.behavior.imagination import Rollout, frozen
 from dreamer.config.schema import ExploreConfig, ModelConfig
@@ -85,7 +86,8 @@ class Disagreement(Explore):
 
     @torch.no_grad()
     def track(self, mean: Float[Tensor, ""]) -> None:
-        """Move the scale towards the mean variance of a rollout; the first one is taken as it is."""
+        """Move the scale towards the mean variance of a rollout (of all ranks'); the first one is taken as it is."""
+        mean = mean if ranks.is_alone() else ranks.joined(mean[None]).mean()
         self.scale.copy_(torch.where(self.scale == 0, mean, self.scale.lerp(mean, self.rate)))
 
 

@@ -48,9 +48,15 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     )
     never = "" if policy_steps > trainer.collect_steps else ", so this run makes none (trainer.collect_steps)"
     where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
+    size, nodes = trainer.world_size, f" on each of {trainer.num_nodes} machines" if trainer.num_nodes > 1 else ""
+    shared = (
+        f"ranks        {size} processes, {trainer.devices}{nodes}; each has {config.env.num_envs // size} of the "
+        f"environments, {config.batch_size // size} of the {config.batch_size} sequences of a batch and its own replay"
+    )
     return "\n".join(
         [
             f"run_dir      {config.run_dir}",
+            *([shared] if size > 1 else []),
             f"env          {config.env.name}, {config.env.obs}, {count} {place}, seed {config.seed}",
             f"observation  {describe_observation(agent.obs_space)}; action: {describe_action(agent.action_space)}",
             f"model        {config.model.name}; {how}",

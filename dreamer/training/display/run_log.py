@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from dreamer import ranks
 from dreamer.config.compose import flat, to_dict
 from dreamer.config.schema import Config
 from dreamer.data.dataset import ReplayDataset
@@ -51,7 +52,8 @@ class RunLog(Callback):
     def __init__(self, config: Config, dataset: ReplayDataset, run_dir: Path) -> None:
         self.config, self.dataset, self.run_dir = config, dataset, run_dir
         self.speed = Speed()
-        self.progress: Progress = Bar(config) if sys.stderr.isatty() else Lines(config)
+        self.is_first = ranks.rank() == 0  # the others count and agree, and write nothing
+        self.progress: Progress = Bar(config) if sys.stderr.isatty() and self.is_first else Lines(config)
         self.due = Every(int(config.trainer.log_every))
         self.update_share = Share()
         self.sums: dict[str, Tensor] = {}
@@ -89,7 +91,8 @@ class RunLog(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.updates = trainer.global_step  # not known before
         path, last = self.run_dir / RETURNS_FILE, self.returns.last
-        trim_returns(path, self.env_steps)
+        if self.is_first:
+            trim_returns(path, self.env_steps)
         for line in read_lines(path) if path.exists() else []:
             if line.row:
                 self.returns.add(line.row.ret)
@@ -128,12 +131,13 @@ class RunLog(Callback):
             self.log_scalars(batch)
 
     def log_scalars(self, batch: Batch | None = None) -> None:
-        """Means since the last row, counters and speeds."""
-        values = {name: float(total) / self.num_summed for name, total in self.sums.items()}
+        """Means since the last row and over the ranks, counters and speeds."""
+        means = ranks.means([float(total) / self.num_summed for total in self.sums.values()])
+        values = dict(zip(self.sums, means, strict=True))
         check_finite(values, self.updates, batch)
         collector = self.dataset.collector
         rows = self.config.batch_size * self.config.batch_length
-        values["replay/size"] = float(self.dataset.replay.num_rows)
+        values["replay/size"] = float(ranks.totals(self.dataset.replay.num_rows)[0])
         values["replay/ratio"] = self.updates * rows / max(collector.policy_steps - collector.collect_steps, 1)
         values["train/updates"] = float(self.updates)
         values["env/faults"] = float(collector.num_faults)

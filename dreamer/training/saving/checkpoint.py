@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 
+from dreamer import ranks
 from dreamer.agent import Agent
 from dreamer.config.compose import to_dict
 from dreamer.config.digest import differences
@@ -23,12 +24,12 @@ from dreamer.saved.checks import not_finite
 from dreamer.training.display.run_log import DIVERGED
 from dreamer.training.module import build_optimizer
 from dreamer.training.saving.disk import check_room, write_whole
+from dreamer.training.saving.rank_states import num_ranks, of_ranks, remove_other_replays
 from dreamer.training.saving.returns_file import RETURNS_FILE
 from dreamer.training.saving.sessions import SESSIONS_FILE
 from dreamer.types import Batch
 
 SAVED_FILE = ".saved"  # not in checkpoints/, which people delete when the disk is full
-REPLAY_DIRECTORY = "replay"
 WRITTEN_WHOLE = (CONFIG_FILE, SAVED_FILE, RETURNS_FILE, SESSIONS_FILE)  # by disk.write_whole
 
 
@@ -61,17 +62,28 @@ def save_checkpoint(trainer: L.Trainer, run_dir: Path, dataset: ReplayDataset) -
     Weights that are not finite are not written, and a checkpoint that the disk has no room for is not begun.
     """
     last, previous = run_dir / CHECKPOINT_FILE, run_dir / PREVIOUS_FILE
-    last.parent.mkdir(parents=True, exist_ok=True)
+    part, is_first = last.with_suffix(".part"), ranks.rank() == 0
     if (name := not_finite(learned_state(trainer))) is not None:
         raise FloatingPointError(
             f"{name} holds values that are not finite at update {trainer.global_step:,}: {DIVERGED}"
         )
-    if last.exists():
-        check_room(last, last.stat().st_size)  # before replay is saved, which takes long
+    if is_first:
+        last.parent.mkdir(parents=True, exist_ok=True)
+        if last.exists():
+            check_room(last, last.stat().st_size)  # before replay is saved, which takes long
     if trainer.logger is not None:
         trainer.logger.save()  # what a resume goes on from is logged on disk, also where the process is killed
-    part = last.with_suffix(".part")
-    trainer.save_checkpoint(part)  # by CheckpointFile
+    trainer.save_checkpoint(part)  # by CheckpointFile, on rank 0
+    if is_first:
+        put_in_place(part, last, previous)
+        if not (run_dir / SAVED_FILE).exists():
+            line = f"The first checkpoint was written at {time.strftime('%Y-%m-%d %H:%M:%S')}.\n"
+            write_whole(run_dir / SAVED_FILE, line.encode())
+    oldest = ranks.of_first(oldest_generations(last, previous) if is_first else [])
+    dataset.keep(oldest[ranks.rank()])
+
+
+def put_in_place(part: Path, last: Path, previous: Path) -> None:
     try:
         if last.exists():
             os.replace(last, previous)
@@ -80,11 +92,24 @@ def save_checkpoint(trainer: L.Trainer, run_dir: Path, dataset: ReplayDataset) -
         part.unlink(missing_ok=True)
         raise
     sync(last.parent)
-    if not (run_dir / SAVED_FILE).exists():
-        line = f"The first checkpoint was written at {time.strftime('%Y-%m-%d %H:%M:%S')}.\n"
-        write_whole(run_dir / SAVED_FILE, line.encode())
-    oldest = peek(previous if previous.exists() else last)
-    dataset.keep(oldest["dreamer"]["dataset"]["replay"].get("generation", 0))
+
+
+def oldest_generations(last: Path, previous: Path) -> list[int]:
+    """Of each rank's replay, the oldest save that a checkpoint goes back to.
+
+    Where the checkpoint before is of another number of ranks, it goes back to other replays: those stay until it is
+    gone.
+    """
+    states = [peek(path) for path in (previous, last) if path.exists()]
+    counts = [num_ranks(state) for state in states]
+    if counts[0] != counts[-1]:
+        return generations(states[-1])
+    remove_other_replays(last.parents[1], counts[-1])
+    return generations(states[0])
+
+
+def generations(state: dict[str, Any]) -> list[int]:
+    return [each["dataset"]["replay"].get("generation", 0) for each in of_ranks(state)]
 
 
 def learned_state(trainer: L.Trainer) -> dict[str, Any]:
@@ -107,17 +132,6 @@ def check_optimizer_fits(agent: Agent, state: dict[str, Any], path: Path) -> Non
             raise ValueError(
                 f"checkpoint={path} is of another architecture: parameter {index} of its optimizer has another shape."
             )
-
-
-def restore_dataset(dataset: ReplayDataset, state: dict[str, Any], path: Path) -> None:
-    """Replay, collector and counters as of a checkpoint; ValueError where they are not of this version's kind."""
-    try:
-        dataset.load_state_dict(state["dreamer"]["dataset"])
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"checkpoint={path} is no whole one: what it says of replay and environments does not fit "
-            f"({type(error).__name__}: {error}). Another version of this project may have written it."
-        ) from error
 
 
 def check_run_dir(config: Config) -> None:

@@ -7,14 +7,16 @@ from typing import Literal
 import torch
 
 
-def choose_device(name: str) -> torch.device:
-    """trainer.device as torch's; auto takes CUDA where there is one, else the CPU."""
+def choose_device(name: str, number: int = 0) -> torch.device:
+    """trainer.device as torch's, the one of this number; auto takes CUDA where there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[name]:
         raise ValueError(f"trainer.device={name} is not available with this torch on this machine; use auto or cpu.")
-    return torch.device(name, 0) if name == "cuda" else torch.device(name)
+    if name == "cuda" and number >= torch.cuda.device_count():
+        raise ValueError(f"trainer.devices: this machine has {torch.cuda.device_count()} CUDA devices.")
+    return torch.device(name, number) if name == "cuda" else torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> Literal["float32", "bfloat16"]:

@@ -11,14 +11,14 @@ import torch
 MOST_THREADS = 8  # beyond it operators of these sizes gain little, and have to wait for the slowest thread
 
 
-def choose_threads(wish: int, overlap: bool) -> int:
-    """trainer.threads; for 0 the physical cores, with `overlap` less the one on which environments step beside the
-    update, and not more than MOST_THREADS or OMP_NUM_THREADS."""
+def choose_threads(wish: int, overlap: bool, processes: int = 1) -> int:
+    """trainer.threads; for 0 this process's share of the physical cores, with `overlap` less the one on which
+    environments step beside the update, and not more than MOST_THREADS or OMP_NUM_THREADS."""
     if wish:
         return wish
     word = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     most = int(word) if word.isdecimal() and int(word) else MOST_THREADS
-    return max(1, min(MOST_THREADS, most, free_cores() - int(overlap)))
+    return max(1, min(MOST_THREADS, most, free_cores() // processes - int(overlap)))
 
 
 def use_threads(number: int) -> None:

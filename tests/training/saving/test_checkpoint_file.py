@@ -87,6 +87,11 @@ def replaced(state: dict[str, Any], value: object, *keys: str) -> dict[str, Any]
     return state
 
 
+def with_ranks(state: dict[str, Any], others: object) -> dict[str, Any]:
+    state["dreamer"]["other_ranks"] = others
+    return state
+
+
 @pytest.mark.parametrize(
     ("spoil", "shown"),
     [
@@ -104,6 +109,9 @@ def replaced(state: dict[str, Any], value: object, *keys: str) -> dict[str, Any]
         (lambda state: replaced(state, [], "optimizer_states"), "it has 0 optimizers, expected one"),
         (lambda state: replaced(state, [{"state": {0: {}}, "param_groups": []}], "optimizer_states"), "has no moments"),
         (lambda state: replaced(state, torch.zeros(3), "dreamer", "random", "cpu"), "no state of torch's generator"),
+        (lambda state: with_ranks(state, [[]]), "dreamer.other_ranks.0.rank is a list, expected dict"),
+        (lambda state: with_ranks(state, [{"random": {}}]), "it has no dreamer.other_ranks.0.rank.dataset"),
+        (lambda state: with_ranks(state, {}), "dreamer.other_ranks is a dict"),
     ],
 )
 def test_what_is_missing_or_of_another_kind_is_named(finished, tmp_path, spoil, shown):

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities import move_data_to_device
 from tiny import BOTH, build_agent, build_batch, values
 
+from dreamer import ranks
 from dreamer.agent import Agent
 from dreamer.config.schema import ExploreConfig
 from dreamer.training import random_state
@@ -86,6 +87,21 @@ def test_replayed_updates_are_the_plain_ones(use_dynamics, explore):
     assert len(recorded.differentiate.recordings) == 1
     with pytest.raises(RuntimeError, match="one shape"):
         recorded.training_step(move_data_to_device(build_batch(plain.agent, rows=3), plain.agent.device), 0)
+
+
+@on_gpu
+def test_a_rank_records_what_it_exchanges(tmp_path, monkeypatch):
+    """In a group of one process that takes itself for several: NCCL's part is in the recording, or beside it."""
+    meet = f"file://{tmp_path}/meet"
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl", init_method=meet, rank=0, world_size=1)
+    try:
+        plain = OneUpdate(build_agent(BOTH, explore=ExploreConfig(name="disagreement")).cuda())
+        recorded = OneUpdate(copy.deepcopy(plain.agent))
+        record_graphs(recorded)
+        monkeypatch.setattr(ranks, "is_alone", lambda: False)
+        check_updates(plain, recorded, WARM_UP + 4)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_the_comparison_tells_updates_apart():

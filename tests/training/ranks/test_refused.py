@@ -1,0 +1,53 @@
+"""What cannot be shared out among processes is refused by name, before one of them is started."""
+
+from __future__ import annotations
+
+import pytest
+
+from dreamer.training.ranks.group import check_started, find_environment
+
+TWO = ("trainer.devices=2", "env.num_envs=2")
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("batch_size=3",), "trainer.devices=2: batch_size=3, of all processes together, must be a multiple of 2"),
+        (("env.num_envs=1",), "env.num_envs=1, of all processes together, must be a multiple of 2; try env.num_envs=2"),
+        (("trainer.rank_timeout=20",), "trainer.rank_timeout=20 must be above env.step_timeout=300"),
+        (("trainer.device=mps",), "trainer.devices=2 cannot be with trainer.device=mps"),
+    ],
+)
+def test_keys_that_do_not_fit(tiny, words, said):
+    with pytest.raises(ValueError) as refused:
+        tiny(*TWO, *words)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "said"),
+    [
+        ({}, ("trainer.num_nodes=2", "env.num_envs=4"), "set NODE_RANK (0 to 1), MASTER_ADDR (of node 0) and MASTER_P"),
+        (
+            TORCHRUN,
+            (),
+            "torchrun has started 4 processes, 2 on this machine; give trainer.devices=2 trainer.num_nodes=2",
+        ),
+        (TORCHRUN, ("trainer.num_nodes=2", "env.num_envs=4"), None),
+        ({"NODE_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, ("trainer.num_nodes=2", "env.num_envs=4"), None),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, (), "srun: You set `--ntasks=2`"),
+    ],
+)
+def test_what_was_started_must_be_what_the_keys_say(tiny, monkeypatch, variables, words, said):
+    if "SLURM_STEP_NUM_TASKS" in variables:
+        variables = {**variables, "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    config = tiny(*TWO, *words)
+    if said is None:
+        check_started(config.trainer, find_environment())
+        return
+    with pytest.raises(ValueError) as refused:
+        check_started(config.trainer, find_environment())
+    assert said in str(refused.value)
