@@ -1,4 +1,4 @@
-"""Measure speed: python scripts/benchmark.py what=update|policy|replay|render|end_to_end json=out.json
+"""Measure speed: python scripts/benchmark.py what=update|policy|replay|collect|render|end_to_end json=out.json
 
 Prints a table and writes JSON. Without keys of a network it measures the standard ROWS; with them (model=size12m
 batch_size=16 ...) that one, composed as in training. docs/performance.md explains the numbers.
@@ -21,7 +21,7 @@ from dreamer.config.bounds import bounded, one_of, whole
 from dreamer.config.compose import register
 from dreamer.config.schema import Config
 
-PARTS = ("update", "policy", "replay", "render", "end_to_end")
+PARTS = ("update", "policy", "replay", "collect", "render", "end_to_end")
 ROWS = {
     "laptop_vision": ["model=laptop", "env.obs=vision"],
     "laptop_proprio": ["model=laptop", "env.obs=proprio"],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dreamer.benchmark.collect import measure_collect
 from dreamer.benchmark.end_to_end import measure_end_to_end
 from dreamer.benchmark.machine import machine
 from dreamer.benchmark.policy import measure_policy
@@ -15,7 +16,7 @@ from dreamer.benchmark.table import Entry, describe, header, lines, section
 from dreamer.benchmark.timing import Budget, in_fresh_process
 from dreamer.benchmark.update import measure_update
 from dreamer.config.schema import Config
-from dreamer.envs.make import check_env
+from dreamer.envs.make import check_env, check_workers
 from dreamer.training.run import quiet_libraries
 from dreamer.training.saving.sessions import commit, versions
 from dreamer.training.speed.device import choose_device
@@ -61,9 +62,11 @@ def check_plan(plan: Plan, parts: Sequence[str]) -> None:
     """ValueError, before anything slow starts, for what this machine cannot do."""
     choose_device(plan.config.trainer.device)
     env = plan.config.env
+    steps = "end_to_end" in parts or "collect" in parts
     if env.suite == "dmc":  # which needs OpenGL for what is drawn, and only for that
-        env = replace(env, obs="vision" if "render" in parts else env.obs if "end_to_end" in parts else "proprio")
+        env = replace(env, obs="vision" if "render" in parts else env.obs if steps else "proprio")
     check_env(env)
+    check_workers(env)
     if "replay" in parts and not plan.is_quick:
         check_disk(plan.replay_row, plan.disk_steps)
 
@@ -111,6 +114,10 @@ def replay(plan: Plan) -> Iterator[tuple[str, Entry]]:
     yield from measure_replay(plan.replay_row, RAM_STEPS, disk_steps, plan.budget).items()
 
 
+def collect(plan: Plan) -> Iterator[tuple[str, Entry]]:
+    yield from measure_collect(plan.config, plan.threads[0], plan.budget).items()
+
+
 def rendering(plan: Plan) -> Iterator[tuple[str, Entry]]:
     num_frames, rounds = (10, 3) if plan.is_quick else (40, 7)
     yield from measure_render(plan.config.env, num_frames, rounds).items()
@@ -124,6 +131,7 @@ PARTS: dict[str, Callable[[Plan], Iterator[tuple[str, Entry]]]] = {
     "update": updates,
     "policy": policy_steps,
     "replay": replay,
+    "collect": collect,
     "render": rendering,
     "end_to_end": end_to_end,
 }

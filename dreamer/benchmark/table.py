@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 Entry = dict[str, Any]
-HEADLINE = ("seconds", "frames_per_second", "cpu_seconds", "threads")
+HEADLINE = ("seconds", "frames_per_second", "policy_steps_per_second", "cpu_seconds", "threads")
 
 
 def section(entries: dict[str, Entry]) -> Entry:
@@ -25,7 +25,7 @@ def describe(value: Any) -> str:
 
 def lines(what: str, name: str, entry: Entry) -> list[str]:
     """The line of an entry, and for an update a second one with its phases."""
-    speed = entry.get("frames_per_second")
+    speed = entry.get("frames_per_second") or entry.get("policy_steps_per_second")
     median = f"{speed:.3g} /s" if speed else duration(entry["seconds"])
     cpu = duration(entry["cpu_seconds"])
     shown = f"{what:11} {name:21} {median:>12} {cpu:>12}  {entry['threads']:7}  {notes(what, entry)}".rstrip()
@@ -45,6 +45,8 @@ def notes(what: str, entry: Entry) -> str:
         )
     if what == "policy":
         return f"{entry['precision']}{speedups(entry)}"
+    if what == "collect":
+        return f"policy steps; {entry['num_envs']} of {entry['env']}, env.workers={entry['workers']}"
     if what == "render":
         return f"mean difference {entry['mean_difference']:.3f} of 255, {entry['share_off']:.2%} of pixels off by > 3"
     if what == "end_to_end":

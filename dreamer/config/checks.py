@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import MISSING as NO_DEFAULT
 
 from dreamer.config.bounds import leaves, nearest_multiple
-from dreamer.config.schema import EXPLORE_KEYS, SUITE_KEYS, SUITES, Config, EnvConfig, ExploreConfig, ModelConfig
+from dreamer.config.schema import (
+    EXPLORE_KEYS,
+    LOGGER_KEYS,
+    SUITE_KEYS,
+    SUITES,
+    Config,
+    EnvConfig,
+    ExploreConfig,
+    LoggerConfig,
+    ModelConfig,
+)
 
 
 def check_suite(env: EnvConfig) -> None:
@@ -26,14 +37,42 @@ def check_suite(env: EnvConfig) -> None:
         raise ValueError(f"env.obs={env.obs} must be {' or '.join(suite.obs)} with env.suite={env.suite}.")
 
 
+def check_workers(env: EnvConfig) -> None:
+    """Whether the keys of Ray are given where it is used, and its address has a form that it can have."""
+    if env.ray_address is not None:
+        check_ray_address("env.ray_address", env.ray_address)
+    for key, item, value in leaves(env):
+        if key.startswith("ray_") and env.workers != "ray" and value != item.default:
+            raise ValueError(
+                f"env.{key}={value} means nothing with env.workers={env.workers}; it belongs to env.workers=ray."
+            )
+
+
+def check_ray_address(name: str, address: str) -> None:
+    """ValueError where this is no address of a Ray cluster; `name` is what gave it."""
+    if address not in ("local", "auto") and not re.fullmatch(r"[\w.-]+:\d{1,5}", address):
+        client = " Ray Client (ray://) is not used: let this machine join the cluster." if "://" in address else ""
+        raise ValueError(
+            f"{name}={address} must be HOST:PORT of the head of a Ray cluster that this machine is part of, auto (the "
+            f"one that runs here) or local (one that ends with the run).{client}"
+        )
+
+
 def check_explore(explore: ExploreConfig) -> None:
     """Whether the keys are of the way to explore that was chosen."""
-    for key, item, value in leaves(explore):
-        if key != "name" and key not in EXPLORE_KEYS[explore.name] and value != item.default:
-            others = " or ".join(f"explore={name}" for name, keys in EXPLORE_KEYS.items() if key in keys)
-            raise ValueError(
-                f"explore.{key}={value} means nothing with explore={explore.name}; it belongs to {others}."
-            )
+    _check_chosen("explore", explore, EXPLORE_KEYS)
+
+
+def check_logger(logger: LoggerConfig) -> None:
+    """Whether the keys are of the logger that was chosen."""
+    _check_chosen("logger", logger, LOGGER_KEYS)
+
+
+def _check_chosen(group: str, config: ExploreConfig | LoggerConfig, keys: dict[str, tuple[str, ...]]) -> None:
+    for key, item, value in leaves(config):
+        if key != "name" and key not in keys[config.name] and value != item.default:
+            others = " or ".join(f"{group}={name}" for name, taken in keys.items() if key in taken)
+            raise ValueError(f"{group}.{key}={value} means nothing with {group}={config.name}; it belongs to {others}.")
 
 
 def check_network(config: Config) -> None:

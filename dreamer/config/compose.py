@@ -12,7 +12,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dreamer.config.bounds import KEYWORDS, check_bounds, typed
-from dreamer.config.checks import check_explore, check_lengths, check_network, check_ranks, check_suite
+from dreamer.config.checks import (
+    check_explore,
+    check_lengths,
+    check_logger,
+    check_network,
+    check_ranks,
+    check_suite,
+    check_workers,
+)
 from dreamer.config.schema import SUITE_KEYS, SUITES, Config, EnvConfig, share_of_return
 
 MOST_VALUES, DEEPEST = 10_000, 16  # of a saved config; honest ones have about a hundred, three deep
@@ -74,8 +82,10 @@ def parse(cfg: DictConfig) -> Config:
     assert isinstance(config, Config), type(config)
     check_bounds(config)
     check_suite(config.env)
+    check_workers(config.env)
     check_network(config)
     check_explore(config.explore)
+    check_logger(config.logger)
     check_lengths(config)
     check_ranks(config)
     check_saved(to_dict(config), "This config")

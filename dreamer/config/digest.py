@@ -10,11 +10,12 @@ from dreamer.config.compose import flat, to_dict
 from dreamer.config.schema import Config
 
 MAY_CHANGE = (
-    "run_dir", "resume", "logger.name", "trainer.max_steps", "trainer.eval_every", "trainer.eval_episodes",
+    "run_dir", "resume", "logger.name", "logger.project", "logger.entity", "logger.offline", "logger.tracking_uri",
+    "trainer.max_steps", "trainer.eval_every", "trainer.eval_episodes",
     "trainer.eval_length", "trainer.video_every", "trainer.log_every", "trainer.checkpoint_minutes", "trainer.device",
     "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.rank_timeout", "trainer.precision",
     "trainer.compile", "trainer.cuda_graphs", "trainer.threads", "trainer.profile", "replay.storage", "env.workers",
-    "env.on_fault", "env.step_timeout",
+    "env.ray_address", "env.ray_cpus", "env.on_fault", "env.step_timeout",
 )  # fmt: skip
 """Keys that say how far a run goes, where and on what, not which experiment it is: a resumed run may have others."""
 

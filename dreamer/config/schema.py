@@ -53,7 +53,9 @@ class EnvConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)  # for whatever makes the environment
     leave_out: list[str] = field(default_factory=list)  # observations, by the names that they have here
     num_envs: int = bounded(1, low=1)
-    workers: str = one_of("serial", "process")  # environments step in turn | at once, each in a process of its own
+    workers: str = one_of("serial", "process", "ray")  # they step in turn | at once, in processes | on a Ray cluster
+    ray_address: str | None = None  # HOST:PORT | auto | local; null: RAY_ADDRESS, or else local
+    ray_cpus: float = bounded(1.0, low=0)  # cores that each asks its node for
     on_fault: str = one_of("stop", "truncate")  # what a row that nothing can learn from ends: the run | its episode
     step_timeout: float = bounded(300.0, above=0)  # seconds that a step or reset may take
 
@@ -303,7 +305,22 @@ class ReplayConfig:
 
 @dataclass
 class LoggerConfig:
-    name: str = one_of("tensorboard", "csv")
+    """Keys of LOGGER_KEYS stay at their default where the logger has no use for them."""
+
+    name: str = one_of("tensorboard", "csv", "wandb", "mlflow")
+    project: str = "dreamer"  # of Weights & Biases; of MLflow the experiment
+    entity: str | None = None  # user or team of Weights & Biases; null: that of the account
+    offline: bool = False  # Weights & Biases: files in run_dir alone, which `wandb sync` sends later
+    tracking_uri: str | None = None  # of MLflow; null: MLFLOW_TRACKING_URI, or else files in run_dir
+
+
+LOGGER_KEYS = {
+    "tensorboard": (),
+    "csv": (),
+    "wandb": ("project", "entity", "offline"),
+    "mlflow": ("project", "tracking_uri"),
+}
+"""The loggers, and the keys that each has a use for."""
 
 
 @dataclass

@@ -9,6 +9,7 @@ from dreamer.config.schema import EnvConfig
 from dreamer.envs.spec import Env
 from dreamer.envs.suites import atari, crafter, custom, dmc, dummy, gymnasium
 from dreamer.envs.vector import SerialVector, Vector
+from dreamer.envs.workers.cluster import RayVector, check_ray
 from dreamer.envs.workers.process import ProcessVector
 from dreamer.envs.wrappers import EpisodeJournal
 
@@ -40,11 +41,14 @@ MAKERS: dict[str, Maker] = {
 
 
 def make_envs(config: EnvConfig) -> Vector:
-    """All num_envs environments that `config` names, in this process or each in its own."""
+    """All num_envs environments that `config` names, in this process, each in its own, or on a Ray cluster."""
     check_env(config)
+    check_workers(config)
     makers = [partial(make_env, config)] * config.num_envs
     if config.workers == "process":
         return ProcessVector(makers, config.step_timeout)
+    if config.workers == "ray":
+        return RayVector(makers, config.step_timeout, config.ray_address, config.ray_cpus)
     return SerialVector([make() for make in makers])
 
 
@@ -57,3 +61,9 @@ def make_env(config: EnvConfig) -> EpisodeJournal:
 def check_env(config: EnvConfig) -> None:
     """ValueError for what `Maker.check_config` finds."""
     MAKERS[config.suite].check_config(config)
+
+
+def check_workers(config: EnvConfig) -> None:
+    """ValueError where what env.workers asks for is not installed."""
+    if config.workers == "ray":
+        check_ray()

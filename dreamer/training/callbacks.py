@@ -11,8 +11,6 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from dreamer import ranks
 from dreamer.agent import Agent
@@ -29,6 +27,7 @@ from dreamer.saved.policy_file import SPACES, spaces_to_dict
 from dreamer.training import random_state
 from dreamer.training.display.dreams import CONTEXT, dream_films
 from dreamer.training.display.films import write_gif
+from dreamer.training.display.loggers import log_film
 from dreamer.training.display.run_log import Every, RunLog, check_finite
 from dreamer.training.evaluation import Watched, evaluate, model_losses
 from dreamer.training.saving.checkpoint import save_checkpoint
@@ -80,7 +79,7 @@ class LatentWriteBack(Callback):
 
 
 class Pictures:
-    """Moving pictures: a GIF under <run_dir>/videos, and in TensorBoard as an image that moves."""
+    """Moving pictures: a GIF under <run_dir>/videos, and what the logger makes of it."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
@@ -88,13 +87,8 @@ class Pictures:
     def add(self, trainer: L.Trainer, tag: str, frames: list[Any], env_step: int) -> None:
         path = self.run_dir / "videos" / f"{tag.replace('/', '_')}_{env_step:09d}.gif"
         with writing(path):
-            data = write_gif(path, frames)
-        if isinstance(trainer.logger, TensorBoardLogger):
-            height, width, _ = frames[0].shape
-            image = Summary.Image(encoded_image_string=data, height=height, width=width, colorspace=3)
-            writer = trainer.logger.experiment._get_file_writer()  # add_video needs moviepy 1 and is silent without it
-            assert writer is not None
-            writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), env_step)
+            write_gif(path, frames)
+        log_film(trainer.logger, tag, path, frames[0].shape, env_step)
 
 
 class Evaluate(Callback):

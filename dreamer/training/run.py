@@ -12,7 +12,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch._dynamo.exc import TorchDynamoException
 
@@ -26,12 +25,13 @@ from dreamer.data.dataset import ReplayDataset
 from dreamer.data.replay import Replay
 from dreamer.data.schedule import TrainRatio
 from dreamer.data.storage import choose_storage, columns_of, nbytes_of
-from dreamer.envs.make import check_env, make_env, make_envs
+from dreamer.envs.make import check_env, check_workers, make_env, make_envs
 from dreamer.errors import RunStopped
 from dreamer.ranks import RankLost
 from dreamer.saved.agents import CHECKPOINT_FILE, load_weights
 from dreamer.training import callbacks
 from dreamer.training.display.banner import describe_run, fitted
+from dreamer.training.display.loggers import build_logger, check_logger, end_logger
 from dreamer.training.display.next_commands import next_commands
 from dreamer.training.display.run_log import RunLog
 from dreamer.training.module import DreamerModule
@@ -137,11 +137,12 @@ class Training:
         self.check_shared()
         stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout, self.outside)
         log = RunLog(config, self.dataset, run_dir)
+        logger = build_logger(config.logger, run_dir, self.dataset.collector.env_steps if self.resume else None)
         trainer = L.Trainer(
             accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
             **processes(config.trainer),
             max_epochs=-1,
-            logger=self.build_logger(),
+            logger=logger,
             callbacks=self.build_callbacks(log, stop),
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -168,6 +169,7 @@ class Training:
         finally:
             stop.restore()
             self.dataset.collector.close()
+            end_logger(logger)
         stop.received = max(ranks.everyones(stop.received or 0)) or None
         self.pruned = stop.pruned if stop.received is None else None
         self.tell_end(log.env_steps, stop.received)
@@ -195,13 +197,6 @@ class Training:
         blind = [where for sees, where in ranks.everyones((has_file, place())) if not sees]
         if blind:
             raise RunStopped(f"run_dir={self.run_dir} must lie where all machines see it; {blind[0]} does not.")
-
-    def build_logger(self) -> TensorBoardLogger | CSVLogger:
-        if self.config.logger.name == "csv":
-            return CSVLogger(self.run_dir, name="csv")  # a file for each session, since it empties what it finds
-        # What an earlier session logged beyond this point is void: those steps are taken again.
-        purge = self.dataset.collector.env_steps + 1 if self.resume else 0
-        return TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
 
     def build_callbacks(self, log: RunLog, stop: GracefulStop) -> list[Callback]:
         """The callbacks in the order in which they act. Around an update the order of events is:
@@ -238,6 +233,8 @@ def prepare(config: Config, words: list[str] | None = None) -> Training:
     """
     quiet_libraries()
     check_env(config.env)
+    check_workers(config.env)
+    check_logger(config.logger)
     checkpoint.check_run_dir(config)
     group, lock = join(config.trainer, words), None
     try:

@@ -60,6 +60,9 @@ def test_all_parts_have_the_promised_keys_and_positive_numbers(tiny, tmp_path, m
     assert {"sample", "add", "write_back", "disk_sample", "disk_add", "disk_write_back"} <= report["replay"].keys()
     assert (report["replay"]["sample"]["steps"], report["replay"]["disk_sample"]["steps"]) == (2000, 1000)
     assert report["render"].keys() == {"reference"} and report["render"]["reference"]["mean_difference"] == 0
+    assert report["collect"].keys() >= {"envs", "envs_policy", "policy_steps_per_second"}
+    alone, acting = report["collect"]["envs"], report["collect"]["envs_policy"]
+    assert alone["policy_steps_per_second"] > acting["policy_steps_per_second"] and alone["workers"] == "serial"
     assert {"frames_per_second", "cpu_seconds", "threads"} <= report["end_to_end"].keys()
     ran = {key: report["end_to_end"][key] for key in ("env", "obs", "model", "precision", "num_envs", "batch_size")}
     assert ran == {
@@ -117,7 +120,7 @@ def test_spaces_are_those_of_the_environment(tiny, env, obs):
     [
         (
             ["what=rander"],
-            "what=rander must be all, update, policy, replay, render or end_to_end. Did you mean render?",
+            "what=rander must be all, update, policy, replay, collect, render or end_to_end. Did you mean render?",
         ),
         (["wat=update"], "unknown key 'wat'; nearest: what"),
         (["threads=[0]"], "threads=[0] must have one or more entries, each at least 1."),

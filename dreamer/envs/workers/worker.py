@@ -1,4 +1,4 @@
-"""One environment in a process of its own: what runs in there. It imports no torch."""
+"""One environment in a process of its own, or in an actor: what runs in there. It imports no torch."""
 
 from __future__ import annotations
 
@@ -47,13 +47,21 @@ class LastWords(NamedTuple):
     message: str
     traceback: str
 
+    @classmethod
+    def of(cls, error: BaseException) -> LastWords:
+        lines = "".join(traceback.format_exception(error))
+        return cls(isinstance(error, ValueError), type(error).__name__, str(error), lines)
+
 
 class Answers:
-    """The requests that a worker knows, by the names of these methods. Images of rows go through shared memory."""
+    """The requests that a worker knows, by the names of these methods.
+
+    After `share`, images of rows go through shared memory; without it they are part of the answer.
+    """
 
     def __init__(self, env: EpisodeJournal) -> None:
         self.env = env
-        self.images: SharedImages
+        self.images: SharedImages | None = None
 
     def share(self, name: str) -> None:
         self.images = SharedImages(self.env.obs_space, name)
@@ -78,21 +86,17 @@ class Answers:
             row = move()
         except UnsoundRow as unsound:
             return unsound
-        return row._replace(obs=self.images.write(row.obs))
+        return row if self.images is None else row._replace(obs=self.images.write(row.obs))
 
 
 def serve(connection: Connection, make: Callable[[], EpisodeJournal], probe: backend.Probe | None) -> None:
     """Build the environment and answer (name, *arguments) until the parent closes the connection, or is gone."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):  # they were held back until here
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    ignore_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     backend.adopt(probe)
-    NOTICES.is_silent = True  # they come with `Built`: the parent says once what all of its environments have to say
     try:
-        env = make()
-        connection.send(Built(env.obs_space, env.action_space, env.env_steps_per_action, NOTICES.lines))
+        env, built = build(make)
+        connection.send(built)
         answers = Answers(env)
         while (request := _next(connection)) is not None:
             name, *arguments = request
@@ -100,9 +104,22 @@ def serve(connection: Connection, make: Callable[[], EpisodeJournal], probe: bac
         env.close()
     except (Exception, SystemExit) as error:
         with suppress(OSError):
-            connection.send(
-                LastWords(isinstance(error, ValueError), type(error).__name__, str(error), traceback.format_exc())
-            )
+            connection.send(LastWords.of(error))
+
+
+def build(make: Callable[[], EpisodeJournal]) -> tuple[EpisodeJournal, Built]:
+    """The environment, and what its parent shall know of it, who says once what all environments have to say."""
+    NOTICES.is_silent = True
+    env = make()
+    return env, Built(env.obs_space, env.action_space, env.env_steps_per_action, NOTICES.lines)
+
+
+def ignore_signals() -> None:
+    """Leave SIGNALS to the run; they were held back until here."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _end_with_parent() -> None:

@@ -15,6 +15,13 @@ INDENT = 13
 DISPENSABLE = ("overlap", "collect", "observation", "replay", "model")
 """Lines that a small window can do without, in this order."""
 
+PLACES = {
+    "serial": "in this process",
+    "process": "at once, each in a process of its own",
+    "ray": "at once, each in an actor of Ray",
+}
+"""env.workers, in words."""
+
 
 def describe_run(config: Config, agent: Agent, threads: int, compile: bool, replay_bytes: int, storage: str) -> str:
     """What a run will do, in the units of the configuration."""
@@ -22,7 +29,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     compiled = "compiled, for which the first updates wait 1 to 3 minutes" if compile else "not compiled"
     recorded = ", CUDA graphs" if uses_graphs(trainer.cuda_graphs, agent.device) else ""
     how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {compiled}{recorded}"
-    place = "at once, each in a process of its own" if config.env.workers == "process" else "in this process"
+    place = PLACES[config.env.workers]
     count = f"{config.env.num_envs} environment{'' if config.env.num_envs == 1 else 's'}"
     policy_steps = trainer.max_steps / repeat
     rows = config.batch_size * config.batch_length

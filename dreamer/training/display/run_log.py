@@ -18,6 +18,7 @@ from dreamer import ranks
 from dreamer.config.compose import flat, to_dict
 from dreamer.config.schema import Config
 from dreamer.data.dataset import ReplayDataset
+from dreamer.training.display.loggers import log_config
 from dreamer.training.display.progress import Bar, Lines, Progress
 from dreamer.training.display.speeds import Share, Speed, hours_left
 from dreamer.training.display.terminal import Returns
@@ -78,11 +79,7 @@ class RunLog(Callback):
         self.started = time.monotonic()
         logger = trainer.logger
         assert logger is not None
-        hyperparameters = flat(to_dict(self.config))  # for its hparams.yaml
-        if isinstance(logger, TensorBoardLogger):
-            logger.hparams.update(hyperparameters)  # `log_hyperparams` comes at the end, with the last return
-        else:
-            logger.log_hyperparams(hyperparameters)
+        log_config(logger, flat(to_dict(self.config)), self.config.logger, self.run_dir)
 
         def log_metrics(values: dict[str, float], env_step: int) -> None:
             with writing(Path(logger.log_dir or self.run_dir) / f"the log of logger={self.config.logger.name}"):

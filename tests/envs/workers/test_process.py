@@ -25,7 +25,7 @@ from dreamer.envs.make import make_env, make_envs
 from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.suites.dummy import Counter
 from dreamer.envs.vector import Death, Failure, Move, SerialVector, Vector
-from dreamer.envs.workers import process
+from dreamer.envs.workers import vector
 from dreamer.envs.workers.process import ProcessVector
 from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import TimeStep
@@ -240,7 +240,7 @@ def test_error_of_an_environment_is_a_death_and_another_process_goes_on(
 def test_environment_that_always_dies_ends_the_run_with_its_own_traceback(
     start: Callable[..., ProcessVector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "MOST_DEATHS", 1)
+    monkeypatch.setattr(vector, "MOST_DEATHS", 1)
     envs = start(partial(falling, tmp_path / "fell", True))
     rows_of(envs, [[1], [ACTION], [ACTION]])
     assert isinstance(envs.step({0: ACTION})[0], Death)
@@ -282,7 +282,7 @@ def test_environment_that_does_not_answer_is_killed_and_another_goes_on(start: C
 def test_a_run_that_stops_does_not_wait_for_env_step_timeout(
     start: Callable[..., ProcessVector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "SECONDS_TO_STOP", 0.5)
+    monkeypatch.setattr(vector, "SECONDS_TO_STOP", 0.5)
     envs = start(hanging, timeout=1000.0)
     rows_of(envs, [[1], [ACTION], [ACTION]])
     threading.Timer(0.2, envs.stop).start()
@@ -321,10 +321,11 @@ def test_processes_end_with_the_run_also_where_an_environment_hangs(tmp_path: Pa
 ORPHANED = """
 import math, threading
 import numpy as np
-from dreamer.envs.workers.process import Worker
+from dreamer.envs.workers.process import Process
 from test_process import hanging
 
-worker = Worker(hanging, math.inf, threading.Event())
+worker = Process(hanging, math.inf, threading.Event())
+worker.start()
 worker.begin()
 worker.ask("reset", 1)
 worker.row()
@@ -340,8 +341,8 @@ worker.row()
 def test_deaths_far_apart_do_not_end_the_run(
     start: Callable[..., ProcessVector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "MOST_DEATHS", 1)
-    monkeypatch.setattr(process, "CALM_STEPS", 2)
+    monkeypatch.setattr(vector, "MOST_DEATHS", 1)
+    monkeypatch.setattr(vector, "CALM_STEPS", 2)
     envs = start(counting)
     for _ in range(2):
         rows_of(envs, [[1], [ACTION], [ACTION]])
@@ -382,10 +383,11 @@ import math, os, signal, threading
 from functools import partial
 from dreamer.config.schema import EnvConfig
 from dreamer.envs.make import make_env
-from dreamer.envs.workers.process import Worker
+from dreamer.envs.workers.process import Process
 
 make = partial(make_env, EnvConfig(suite="dummy", name="dummy_counter", obs="proprio"))
-worker = Worker(make, math.inf, threading.Event())
+worker = Process(make, math.inf, threading.Event())
+worker.start()
 for number in (signal.SIGINT, signal.SIGTERM):
     os.kill(worker._process.pid, number)
 print(*worker.begin().obs_space)
