@@ -12,7 +12,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHORT = ("trainer.video_every=0", "trainer.eval_every=0", "run_dir=sweep")
-COUNTER = ("env=dummy_counter", "env.obs=proprio", *SHORT)
+COUNTER = ("env=dummy_counter", "env.obs=proprio", "trainer.compile=off", *SHORT)
 ROBOT = """
 import gymnasium
 import numpy as np
