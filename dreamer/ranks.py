@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,8 +42,8 @@ def seed_of(seed: int) -> int:
     return seed if rank() == 0 else int(np.random.SeedSequence(seed, spawn_key=(rank(),)).generate_state(1)[0])
 
 
-def told() -> TextIO:
-    """Where a line about this rank alone goes: what others than rank 0 say to standard output is not seen."""
+def told() -> Any:
+    """The stream for a line about this rank alone: what others than rank 0 say to standard output is not seen."""
     return sys.stdout if rank() == 0 else sys.stderr
 
 

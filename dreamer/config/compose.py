@@ -36,9 +36,17 @@ def register(keys: type[Config] | None = None) -> None:
     """
     schema = OmegaConf.structured(keys_as_typed(keys or Config))
     OmegaConf.set_struct(schema.env.kwargs, False)  # whose keys are the user's own
-    ConfigStore.instance().store(name="schema", node=schema)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=schema)
+    # For each group that --help lists Hydra copies its sources, this store of all nodes among them: a second and more.
+    store.__deepcopy__ = the_store  # pyright: ignore[reportAttributeAccessIssue]
     OmegaConf.register_new_resolver("file_name", file_name, replace=True)
     OmegaConf.register_new_resolver("share_of_return", share_of_return, replace=True)
+
+
+def the_store(memo: dict[int, Any]) -> ConfigStore:
+    """In place of its copy: there is one, and what is taken out of it is copied then."""
+    return ConfigStore.instance()
 
 
 def file_name(text: str | None) -> str:

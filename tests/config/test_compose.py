@@ -124,6 +124,8 @@ def test_keys_of_another_kind_of_environment_are_not_part_of_an_experiment(compo
         "workers",
         "on_fault",
         "step_timeout",
+        "ray_address",
+        "ray_cpus",
     }
 
 

@@ -57,7 +57,7 @@ OUT_OF_RANGE = {
     "trainer.precision=bf16": "Did you mean bfloat16?",
     "replay.storage=memory": "auto, ram or disk",
     "resume=always": "auto or never",
-    "logger.name=wandb": "tensorboard or csv",
+    "logger.name=comet": "tensorboard, csv, wandb or mlflow",
 }
 NOT_COMPOSED = {
     "env=walker_wlk": "unknown env 'walker_wlk'; nearest: walker_walk, walker_run",

@@ -142,7 +142,9 @@ def test_wandb_has_scalars_films_and_settings_and_a_resumed_run_goes_on_under_th
     assert losses == sorted(losses) and losses[-1] == 700 and len(losses) > 1
     films = {key.removesuffix("/path") for row in rows for key in row if key.endswith("/path")}
     assert films == {"eval/episode", "open_loop/image"}
-    assert len(list(run.path.glob("wandb/offline-run-*/files/media/videos/*/*.gif"))) == len(list((run.path / "videos").iterdir()))
+    assert len(list(run.path.glob("wandb/offline-run-*/files/media/videos/*/*.gif"))) == len(
+        list((run.path / "videos").iterdir())
+    )
 
 
 def history(session: list[Any]) -> Iterator[dict[str, Any]]:
