@@ -21,6 +21,7 @@ def main(cfg: DictConfig) -> float | None:
         from dreamer.training.run import prepare  # torch takes seconds to import; --help and wrong words need none
 
         training = prepare(config, words_of_job())
+        job = job if training.is_first else None  # other ranks have no part in a sweep
         training.outside = job
         training.claim()
     if job:

@@ -246,6 +246,10 @@ class ExploreConfig:
         return max(0.0, 1 - policy_steps / self.steps)
 
 
+PARENT = "DREAMER_PARENT"
+"""Environment variable of the processes that a run of several devices starts: which process has started them."""
+
+
 @dataclass
 class TrainerConfig:
     max_steps: int | float = bounded(1e6, low=1, is_whole=True)  # environment steps: control steps, repeat included

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from dreamer.cli import JOB_PROCESS, Refusal, accept_schemas, at_end, exit_with
 from dreamer.config.compose import register
+from dreamer.config.schema import PARENT
 from dreamer.errors import JobStopped, RunStopped
 from dreamer.report.runs import ERROR_FILE
 from dreamer.sweep.begun import Begun
@@ -46,6 +47,8 @@ class Sweep(Callback):
         accept_schemas()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if PARENT in os.environ:  # a rank of a job, which has the job's words
+            return
         for group in ("launcher", "sweeper"):
             name = config.hydra.runtime.choices.get(f"hydra/{group}")
             if name != "basic":

@@ -33,7 +33,8 @@ SWEEP_DIR, SWEEP_START = "DREAMER_SWEEP_DIR", "DREAMER_SWEEP_START"
 class Job:
     """What a run asks of its sweep (training/stopping.py: Outside), and what it leaves in its directory."""
 
-    def __init__(self, config: Config, judge: Judge | None) -> None:
+    def __init__(self, config: Config, judge: Judge | None, is_trial: bool) -> None:
+        self.is_trial = is_trial
         self.config, self.run_dir = config, Path(config.run_dir)
         self.sweep_dir, self.start = Path(os.environ[SWEEP_DIR]), os.environ[SWEEP_START]
         self.judge, self.parent = judge, os.getppid()
@@ -55,7 +56,10 @@ class Job:
         old = read_config(self.run_dir)
         if differences(to_dict(old), to_dict(self.config)):
             return False  # the run itself refuses to go on, and says why
-        return is_pruned or (record.finished_at or 0) >= self.config.trainer.max_steps
+        is_done = is_pruned or (record.finished_at or 0) >= self.config.trainer.max_steps
+        if is_done:  # what a start that was refused has left here says nothing of the run
+            (self.run_dir / ERROR_FILE).unlink(missing_ok=True)
+        return is_done
 
     def begin(self) -> None:
         (self.run_dir / ERROR_FILE).unlink(missing_ok=True)
@@ -71,6 +75,7 @@ class Job:
 
     def end(self, pruned: str | None) -> float:
         """Once training has come to its end: keeps why, and returns what the run is judged by, nan without episode."""
+        (self.run_dir / ERROR_FILE).unlink(missing_ok=True)
         if pruned is not None:
             write_whole(self.run_dir / PRUNED_FILE, f"{pruned}\n".encode())
         else:
@@ -81,8 +86,12 @@ class Job:
 
     @property
     def ret(self) -> float:
+        """Refusal for a trial that nothing can be said of: a search takes no nan."""
         curve = curve_of(self.run_dir)
-        return math.nan if curve is None else return_of(curve)
+        ret = math.nan if curve is None else return_of(curve)
+        if self.is_trial and math.isnan(ret):
+            raise Refusal(f"run_dir={self.run_dir} has no episode that ended, so the search cannot judge it.")
+        return ret
 
 
 def job_of_sweep(config: Config) -> Job | None:
@@ -96,12 +105,13 @@ def job_of_sweep(config: Config) -> Job | None:
     if "prune" in callbacks:
         values = {key: value for key, value in callbacks["prune"].items() if key != "_target_"}
         judge = Judge(Pruning(**values), Path(os.environ[SWEEP_DIR]), Path(config.run_dir), config.trainer.max_steps)
-    job = Job(config, judge)
+    is_trial = is_search(str(hydra.sweeper.get("_target_")))
+    job = Job(config, judge, is_trial)
     if job.is_stopped():
         raise JobStopped(f"run_dir={config.run_dir} has not begun: the sweep was asked to stop.")
     later = [path for path in begun_jobs(job.sweep_dir) if int(path.name) > hydra.job.num]
     error = job.run_dir / ERROR_FILE
-    if later and error.is_file() and is_search(str(hydra.sweeper.get("_target_"))):
+    if later and is_trial and error.is_file() and not job.is_done():
         raise Refusal(reason(error))
     return job
 

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch._dynamo.exc import TorchDynamoException
 
@@ -73,6 +74,11 @@ class Training:
     group: Group = field(default_factory=Group, kw_only=True)
     outside: Outside | None = field(default=None, kw_only=True)
     pruned: str | None = field(default=None, kw_only=True)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that speaks and writes for all."""
+        return ranks.rank() == 0
 
     def claim(self) -> None:
         """Make run_dir if it is new, and hold it; ValueError where another process was faster."""
@@ -137,7 +143,8 @@ class Training:
         self.check_shared()
         stop = GracefulStop(self.dataset, run_dir, config.env.step_timeout, self.outside)
         log = RunLog(config, self.dataset, run_dir)
-        logger = build_logger(config.logger, run_dir, self.dataset.collector.env_steps if self.resume else None)
+        resumed_at = self.dataset.collector.env_steps if self.resume else None
+        logger = build_logger(config.logger, run_dir, resumed_at) if self.is_first else DummyLogger()
         trainer = L.Trainer(
             accelerator={"mps": "mps", "cuda": "gpu"}.get(self.device.type, "cpu"),
             **processes(config.trainer),
@@ -234,10 +241,12 @@ def prepare(config: Config, words: list[str] | None = None) -> Training:
     quiet_libraries()
     check_env(config.env)
     check_workers(config.env)
-    check_logger(config.logger)
     checkpoint.check_run_dir(config)
     group, lock = join(config.trainer, words), None
     try:
+        with together():
+            if ranks.rank() == 0:
+                check_logger(config.logger)
         with together():
             config = replace(config, run_dir=ranks.of_first(config.run_dir))
             run_dir = Path(config.run_dir)

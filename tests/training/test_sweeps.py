@@ -126,3 +126,13 @@ def test_a_search_prunes_what_is_hopeless_and_is_not_done_twice(finish, tmp_path
     status, out, err = finish(*words)
     assert status == 0 and "max_steps" not in out, err
     assert table(sweep) == rows
+
+
+def test_jobs_of_two_ranks_are_jobs_of_the_sweep(finish, tmp_path, run_directory):
+    two = ("trainer.devices=2", "env.num_envs=2", "hparams_search=optuna", "hydra.sweeper.params=null")
+    words = (*COUNTER, *two, "trainer.max_steps=480", "+env.kwargs.length=range(5,9)", "hydra.sweeper.n_trials=2")
+    status, out, err = finish(*words)
+    assert status == 0, out + err
+    assert [row["status"] for row in table(tmp_path / "sweep")] == ["finished"] * 2
+    for job in "01":
+        assert len(run_directory(tmp_path / "sweep" / job).checkpoint["dreamer"]["other_ranks"]) == 1

@@ -50,7 +50,7 @@ def check_logger(config: LoggerConfig) -> None:
 def build_logger(config: LoggerConfig, run_dir: Path, resumed_at: int | None) -> Logger:
     """The logger of `config` for a run that begins, or goes on at environment step `resumed_at`.
 
-    Those of Weights & Biases and MLflow begin with their first use, on the first of several ranks alone.
+    Those of Weights & Biases and MLflow are connected to here; RunStopped where that fails.
     """
     if config.name == "csv":
         return CSVLogger(run_dir, name="csv")  # a file for each session, since it empties what it finds
@@ -60,7 +60,14 @@ def build_logger(config: LoggerConfig, run_dir: Path, resumed_at: int | None) ->
         return TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False, purge_step=purge)
     name = "/".join(run_dir.resolve().parts[-2:])
     known = None if resumed_at is None else _known_name(config, run_dir)
-    return _wandb(config, run_dir, name, known) if config.name == "wandb" else _mlflow(config, run_dir, name, known)
+    with _in_words():
+        if config.name == "wandb":
+            logger = _wandb(config, run_dir, name, known)
+            _ = logger.experiment  # connects
+        else:
+            logger = _mlflow(config, run_dir, name, known)
+            _ = logger.run_id
+    return logger
 
 
 @contextmanager
@@ -72,7 +79,9 @@ def _in_words() -> Iterator[None]:
         package = type(error).__module__.partition(".")[0]
         if package not in ("wandb", "mlflow"):
             raise
-        raise RunStopped(f"logger={package} cannot be used: {str(error).splitlines()[0]}") from error
+        raise RunStopped(
+            f"logger={package} cannot be used: {(str(error).strip() or repr(error)).splitlines()[0]}"
+        ) from error
 
 
 def log_config(logger: Logger, values: dict[str, Any], config: LoggerConfig, run_dir: Path) -> None:

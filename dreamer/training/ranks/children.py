@@ -13,9 +13,8 @@ from pathlib import Path
 import psutil
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
-from dreamer.config.schema import TrainerConfig
+from dreamer.config.schema import PARENT, TrainerConfig
 
-PARENT = "DREAMER_PARENT"
 LOOK = 0.25  # seconds between two looks
 PATIENCE = 20.0  # seconds that a process may take to end by itself
 
@@ -47,7 +46,7 @@ class Children:
         self.first = environment.node_rank() * config.devices
         self.processes = [
             subprocess.Popen(
-                [sys.executable, str(script), *words],
+                [sys.executable, str(script), *words, "hydra.mode=RUN"],  # hparams_search sets another
                 env={**os.environ, "LOCAL_RANK": str(local_rank), PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
             )
