@@ -142,6 +142,11 @@ def _task(task: Task, index: int, compared: Compared, budget: list[int], is_one_
         what = "Dots are the same losses on evaluation episodes, which the model never trained on." if seen else ""
         parts += [f'<h2 id="losses{index}">Losses</h2><p class="soft">Means between two rows of the log. {what}</p>']
         parts.append(_grid(losses))
+    else:
+        parts.append(
+            '<p class="soft">No losses: the runs have logged nothing yet, or have no files of TensorBoard or CSV '
+            "(logger=mlflow and wandb keep them elsewhere).</p>"
+        )
     for name, charts in signal_charts(task).items():
         parts.append(f"<details><summary>{name} ({len(charts)})</summary>{_grid(charts)}</details>")
     parts += [f'<h2 id="speeds{index}">Speeds</h2>', _grid(speed_charts(task)), _settings(task, index, compared)]

@@ -105,6 +105,7 @@ def test_nothing_that_others_wrote_becomes_more_than_text(make_run, log, tmp_pat
 def test_a_page_of_runs_that_have_nothing_yet_can_be_built(make_run):
     text = Elements(page_of(make_run("new", returns=[]))).text
     assert "up to 0 environment steps" in text and "nothing yet" in text and "no episode has ended yet" in text
+    assert "No losses: the runs have logged nothing yet" in text
 
 
 def test_films_beyond_the_size_of_a_page_are_left_out_and_of_dreams_the_first_is_shown_too(make_run, monkeypatch):

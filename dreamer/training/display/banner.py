@@ -31,6 +31,7 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     how = f"{agent.device}, {agent.precision}, {threads} CPU threads, {compiled}{recorded}"
     place = PLACES[config.env.workers]
     count = f"{config.env.num_envs} environment{'' if config.env.num_envs == 1 else 's'}"
+    count += " in all," if trainer.world_size > 1 else ""
     policy_steps = trainer.max_steps / repeat
     rows = config.batch_size * config.batch_length
     ratio, period = f"{trainer.train_ratio:g}", f"{rows / trainer.train_ratio:,.4g}"
@@ -48,9 +49,12 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     )
     never = "" if policy_steps > trainer.collect_steps else ", so this run makes none (trainer.collect_steps)"
     where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
-    size, nodes = trainer.world_size, f" on each of {trainer.num_nodes} machines" if trainer.num_nodes > 1 else ""
+    size, nodes = (
+        trainer.world_size,
+        f", {trainer.devices} on each of {trainer.num_nodes} machines" if trainer.num_nodes > 1 else "",
+    )
     shared = (
-        f"ranks        {size} processes, {trainer.devices}{nodes}; each has {config.env.num_envs // size} of the "
+        f"ranks        {size} processes{nodes}; each has {config.env.num_envs // size} of the "
         f"environments, {config.batch_size // size} of the {config.batch_size} sequences of a batch and its own replay"
     )
     return "\n".join(
