@@ -42,7 +42,8 @@ class ReplayDataset(IterableDataset):
         self.after_step: Callable[[], None] = lambda: None  # called when policy steps were counted, to log and show
         self._updates_due = 0  # -1: a batch was drawn before the policy steps that ask for it were counted
         self._is_stopped = False  # here; all ranks end once they have agreed
-        self._is_ending, self._are_filled = False, False
+        self._is_ending = False
+        self.is_filled = False  # whether the replay of each rank held a batch when they last agreed
 
     def __iter__(self) -> Iterator[Batch]:
         self._is_stopped = self._is_ending = False  # here, not at the first batch: a signal may come between the two
@@ -57,11 +58,6 @@ class ReplayDataset(IterableDataset):
         actions = self.collector.total_envs * math.ceil(self.max_steps / self.collector.env_steps_per_action)
         rows = 2 * (actions + self.collector.total_envs)  # every action may need a reset, which is a row of its own
         return math.ceil(self.schedule.most_updates(rows))
-
-    @property
-    def is_filled(self) -> bool:
-        """Whether replay holds a batch; with several ranks, whether each had one when they last agreed."""
-        return self.replay.num_items >= self.batch_size if ranks.is_alone() else self._are_filled
 
     def stop(self) -> None:
         """End the iteration before the next policy step or batch; what is still due is kept in the state.
@@ -146,7 +142,7 @@ class ReplayDataset(IterableDataset):
     def _agree(self) -> None:
         """Whether the run ends here, and whether a batch may be drawn: what all ranks must know alike."""
         stopped, lacking = ranks.totals(self._is_stopped, self.replay.num_items < self.batch_size)
-        self._is_ending, self._are_filled = stopped > 0, lacking == 0
+        self._is_ending, self.is_filled = stopped > 0, lacking == 0
 
     def _steps_beside(self) -> int:
         """Policy steps until the next update, if they may run beside it; 0 where one comes in lock step.

@@ -101,7 +101,7 @@ def read_runs(places: list[Path]) -> tuple[list[Run], list[tuple[Path, str]]]:
             raise ValueError(f"run={place} is no directory; give a run directory, several, or one with runs in it.")
         paths = list(walk(place))
         failed = [path for path in paths if not is_run(path)]
-        left_out += [(path, f"failed: {last_line(path / ERROR_FILE)}") for path in failed]
+        left_out += [(path, f"failed: {_last_line(path / ERROR_FILE)}") for path in failed]
         if len(failed) == len(paths):
             more = f" {len(failed)} of its jobs failed; see their {ERROR_FILE}." if failed else ""
             raise ValueError(f"run={place} holds no run, that is no {CONFIG_FILE} and no {RETURNS_FILE}.{more}")
@@ -137,7 +137,7 @@ def walk(place: Path, depth: int = 0) -> Iterator[Path]:
             yield from walk(path, depth + 1)
 
 
-def last_line(path: Path) -> str:
+def _last_line(path: Path) -> str:
     lines = first_bytes(path).decode(errors="replace").strip().splitlines()
     return shown(lines[-1], 300) if lines else ""
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from dreamer.cli import exit_with
 from dreamer.config.bounds import bounded, check_bounds, whole
 from dreamer.report.curves import Curve
-from dreamer.sweep.state import begun_jobs, curve_of, read_state, return_of
+from dreamer.sweep.state import begun_jobs, curve_of, read_record, return_of, word_of
 
 MOST_SHOWN = 5  # returns of other trials in a line
 
@@ -90,7 +90,7 @@ class Judge:
         for path in begun_jobs(self.sweep_dir):
             if path.resolve() == self.run_dir.resolve():
                 continue
-            word, curve = read_state(path).word, curve_of(path)
+            (word, _), curve = word_of(path, read_record(path)), curve_of(path)
             if word not in ("finished", "pruned") or curve is None:
                 continue
             is_finished = word == "finished"

@@ -58,14 +58,13 @@ def read_record(directory: Path) -> Record | None:
 def read_state(directory: Path) -> State:
     record = read_record(directory)
     curve = curve_of(directory)
-    has_episodes = curve is not None and len(curve.ret)
-    ret = return_of(curve) if curve is not None else math.nan
-    hours = float(curve.hours[-1]) if curve is not None and has_episodes else math.nan
-    word, note = _word(directory, record)
+    ret, hours = (math.nan, math.nan) if curve is None else (return_of(curve), float(curve.hours[-1]))
+    word, note = word_of(directory, record)
     return State(word, note, record.overrides if record else [], ret, hours)
 
 
-def _word(directory: Path, record: Record | None) -> tuple[str, str]:
+def word_of(directory: Path, record: Record | None) -> tuple[str, str]:
+    """`word` and `note` of a State."""
     if is_held(directory / HOLDER_FILE):
         return "running", ""
     for word, name in (("pruned", PRUNED_FILE), ("failed", ERROR_FILE)):

@@ -14,10 +14,8 @@ import numpy as np
 
 from dreamer.envs.drawing.backend import known_probe
 from dreamer.envs.workers.shared_images import SharedImages
-from dreamer.envs.workers.vector import Make, Worker, WorkerVector, prepared_for_children
+from dreamer.envs.workers.vector import SECONDS_TO_END, Make, Worker, WorkerVector, prepared_for_children
 from dreamer.envs.workers.worker import Built, serve
-
-SECONDS_TO_END = 5.0  # for closing an environment; what takes longer is killed
 
 
 class ProcessVector(WorkerVector):

@@ -29,6 +29,7 @@ CALM_STEPS = 1000
 """Steps after which a death is not in a row with those before it."""
 SECONDS_TO_LOOK = 1.0  # between two looks whether one who is silent lives, or the run is being stopped
 SECONDS_TO_STOP = 5.0  # for a step that is under way when the run is told to stop
+SECONDS_TO_END = 5.0  # for closing an environment; what takes longer is killed
 SECONDS_TO_BUILD = 600.0  # an environment, or its unfinished episode anew, where env.step_timeout is not longer
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

@@ -49,10 +49,8 @@ def describe_run(config: Config, agent: Agent, threads: int, compile: bool, repl
     )
     never = "" if policy_steps > trainer.collect_steps else ", so this run makes none (trainer.collect_steps)"
     where = {"ram": "in memory, mirrored on disk at each checkpoint", "disk": "on disk (memory-mapped)"}[storage]
-    size, nodes = (
-        trainer.world_size,
-        f", {trainer.devices} on each of {trainer.num_nodes} machines" if trainer.num_nodes > 1 else "",
-    )
+    size = trainer.world_size
+    nodes = f", {trainer.devices} on each of {trainer.num_nodes} machines" if trainer.num_nodes > 1 else ""
     shared = (
         f"ranks        {size} processes{nodes}; each has {config.env.num_envs // size} of the "
         f"environments, {config.batch_size // size} of the {config.batch_size} sequences of a batch and its own replay"

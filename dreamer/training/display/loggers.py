@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from dreamer.config.file import CONFIG_FILE
@@ -89,8 +88,6 @@ def log_config(logger: Logger, values: dict[str, Any], config: LoggerConfig, run
     cannot be used. Comes before all other calls of it."""
     if isinstance(logger, TensorBoardLogger):
         logger.hparams.update(values)  # `log_hyperparams` comes at the end, with the last return
-        return
-    if rank_zero_only.rank:
         return
     with _in_words():
         if isinstance(logger, MLFlowLogger):

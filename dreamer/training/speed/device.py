@@ -8,14 +8,15 @@ import torch
 
 
 def choose_device(name: str, number: int = 0) -> torch.device:
-    """trainer.device as torch's, the one of this number; auto takes CUDA where there is one, else the CPU."""
+    """trainer.device as torch's, the one of this number; auto takes CUDA where there is one, else the CPU.
+
+    Whether there are so many is asked before (ranks/group.py: check_devices).
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[name]:
         raise ValueError(f"trainer.device={name} is not available with this torch on this machine; use auto or cpu.")
-    if name == "cuda" and number >= torch.cuda.device_count():
-        raise ValueError(f"trainer.devices: this machine has {torch.cuda.device_count()} CUDA devices.")
     return torch.device(name, number) if name == "cuda" else torch.device(name)
 
 

@@ -279,14 +279,19 @@ def test_environment_that_does_not_answer_is_killed_and_another_goes_on(start: C
     assert rows_of(envs, [[1]])[0][0].is_first
 
 
-def test_a_run_that_stops_does_not_wait_for_env_step_timeout(
-    start: Callable[..., ProcessVector], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def assert_a_stop_does_not_wait(start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is being stopped goes on without an environment that never answers."""
     monkeypatch.setattr(vector, "SECONDS_TO_STOP", 0.5)
     envs = start(hanging, timeout=1000.0)
     rows_of(envs, [[1], [ACTION], [ACTION]])
     threading.Timer(0.2, envs.stop).start()
     assert isinstance(envs.step({0: ACTION})[0], Death)
+
+
+def test_a_run_that_stops_does_not_wait_for_env_step_timeout(
+    start: Callable[..., ProcessVector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_a_stop_does_not_wait(start, monkeypatch)
 
 
 def test_an_unsound_row_comes_through_the_pipe_and_can_be_taken_back(start: Callable[..., ProcessVector]) -> None:
