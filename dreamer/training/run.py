@@ -244,13 +244,12 @@ def prepare(config: Config, words: list[str] | None = None) -> Training:
     checkpoint.check_run_dir(config)
     group, lock = join(config.trainer, words), None
     try:
+        config = replace(config, run_dir=ranks.of_first(config.run_dir))
+        run_dir = Path(config.run_dir)
         with together():
             if ranks.rank() == 0:
                 check_logger(config.logger)
-        with together():
-            config = replace(config, run_dir=ranks.of_first(config.run_dir))
-            run_dir = Path(config.run_dir)
-            lock = RunLock(run_dir) if run_dir.is_dir() and ranks.rank() == 0 else None
+                lock = RunLock(run_dir) if run_dir.is_dir() else None
         with together():
             training, state = build(config, group)
         with together():
@@ -364,8 +363,10 @@ def build_agent(
 
 
 def quiet_libraries() -> None:
-    """Leave out what other libraries say of themselves; their warnings stay, but for one that nobody here can mend."""
+    """Leave out what other libraries say of themselves; their warnings stay, but for two that help nobody here."""
     for name in ("lightning.pytorch", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 calls a name that torch 2.13 renamed.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    # A machine of a cluster has srun, whether or not a run shall be one of its jobs (ranks/group.py: find_environment).
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")

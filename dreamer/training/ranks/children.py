@@ -33,7 +33,7 @@ class Children:
                 f"trainer.devices={config.devices} starts the other processes from train.py; start all of them by "
                 "torchrun or srun instead (docs/scaling.md)."
             )
-        self.have_joined, self.is_over = False, False
+        self.is_over = False
         self.variables = {
             "MASTER_ADDR": environment.main_address,
             "MASTER_PORT": str(environment.main_port),
@@ -55,37 +55,32 @@ class Children:
         threading.Thread(target=self.watch, name="ranks", daemon=True).start()
 
     def watch(self) -> None:
-        """End this process, in words, where one of them has ended and nobody notices: before all have met, or while
-        this one waits for a GPU that waits for them."""
+        """End this process, in words, where one of them has ended and nobody notices: while this one waits for a GPU
+        that waits for them."""
         while not self.is_over:
-            for number, process in enumerate(self.processes, start=1):
-                if not process.poll():  # runs, or has come to the end of the run
-                    continue
-                if self.have_joined:
-                    time.sleep(PATIENCE)
+            for code, words in self.fallen():
+                time.sleep(PATIENCE)
                 if self.is_over:
                     return
-                when = "and the run cannot go on" if self.have_joined else "before the run began"
-                print(
-                    f"error: rank {self.first + number} {ending(process.returncode)} {when}.",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                print(f"error: {words} and the run cannot go on.", file=sys.stderr, flush=True)
                 self.kill()
-                os._exit(process.returncode if 0 < process.returncode < 128 else 1)
+                os._exit(code if 0 < code < 128 else 1)
             time.sleep(LOOK)
 
+    def fallen(self) -> list[tuple[int, str]]:
+        """Of each that has ended before its time, the status and words; the others run, or have come to the end."""
+        return [
+            (code, f"rank {self.first + number} {ending(code)}")
+            for number, process in enumerate(self.processes, start=1)
+            if (code := process.poll())
+        ]
+
     def lost(self) -> str:
-        """Which of them have ended before their time, in words; nothing where none has."""
+        """The words of `fallen`, which may come a moment after the others hear of it; nothing where there are none."""
         deadline = time.monotonic() + 4 * LOOK
         while time.monotonic() < deadline:
-            found = [
-                f"rank {self.first + number} {ending(process.returncode)}"
-                for number, process in enumerate(self.processes, start=1)
-                if process.poll()
-            ]
-            if found:
-                return ", ".join(found)
+            if found := self.fallen():
+                return ", ".join(words for _, words in found)
             time.sleep(LOOK / 4)
         return ""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+import psutil
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -18,7 +20,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEn
 from dreamer import ranks
 from dreamer.config.compose import flat, to_dict
 from dreamer.config.schema import Config, TrainerConfig
-from dreamer.training.ranks.children import Children, end_with_parent
+from dreamer.training.ranks.children import LOOK, Children, end_with_parent
 
 OF_MACHINE = ("trainer.threads", "trainer.device", "trainer.compile")
 """Keys that may differ between the ranks."""
@@ -66,33 +68,72 @@ def join(config: TrainerConfig, words: list[str] | None) -> Group:
     environment.set_global_rank(environment.node_rank() * config.devices + local_rank)
     group = Group(local_rank, environment, children)
     try:
-        connect(config, environment)
+        connect(config, environment, children)
     except RuntimeError as error:  # DistStoreError and DistNetworkError among them
         group.leave()
         raise ValueError(
-            f"trainer.devices={config.devices} trainer.num_nodes={config.num_nodes}: not all {config.world_size} "
-            f"processes came to {environment.main_address}:{environment.main_port} within trainer.rank_timeout="
-            f"{config.rank_timeout:g} seconds ({str(error).splitlines()[0]})."
+            f"trainer.devices={config.devices} trainer.num_nodes={config.num_nodes}: the {config.world_size} processes "
+            f"did not meet at {environment.main_address}:{environment.main_port}: "
+            f"{str(error).splitlines()[0].rstrip('.')}."
         ) from error
-    if children is not None:
-        children.have_joined = True
     if ranks.rank() > 0:
         be_silent()
     return group
 
 
-def connect(config: TrainerConfig, environment: ClusterEnvironment) -> None:
+def connect(config: TrainerConfig, environment: ClusterEnvironment, children: Children | None) -> None:
+    """Make torch's group of all ranks. RuntimeError where one does not come."""
     os.environ.setdefault("MASTER_ADDR", environment.main_address)
     os.environ.setdefault("MASTER_PORT", str(environment.main_port))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and config.device in ("auto", "cuda") else "gloo"
     if backend != "gloo":
         torch.cuda.set_device(environment.local_rank())
+    if config.num_nodes > 1 and (interface := interface_to(environment.main_address)):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    store = meet(config, environment, children) if isinstance(environment, LightningEnvironment) else None
     dist.init_process_group(
         backend,
         timeout=timedelta(seconds=config.rank_timeout),
         rank=environment.global_rank(),
         world_size=config.world_size,
+        store=store,
     )
+
+
+def meet(config: TrainerConfig, environment: ClusterEnvironment, children: Children | None) -> dist.Store:
+    """The store through which the ranks find each other, once all are there.
+
+    torch's own way waits as long for one of `children` that has ended as for one that is slow.
+    """
+    rank, size = environment.global_rank(), config.world_size
+    patience = timedelta(seconds=config.rank_timeout)
+    store = dist.TCPStore(
+        environment.main_address, environment.main_port, size, rank == 0, patience, wait_for_workers=False
+    )
+    store.set(f"rank {rank}", "is here")
+    deadline = time.monotonic() + config.rank_timeout
+    while not store.check([f"rank {number}" for number in range(size)]):
+        if children is not None and (fallen := children.fallen()):
+            children.kill()
+            raise RuntimeError(fallen[0][1])
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"some did not come within trainer.rank_timeout={config.rank_timeout:g} seconds")
+        time.sleep(LOOK)
+    return store
+
+
+def interface_to(host: str) -> str | None:
+    """The network interface of this machine that leads to a host; None where that is not to be found out.
+
+    gloo takes the one that the machine's own name leads to, which is loopback alone on many.
+    """
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing
+        own = probe.getsockname()[0]
+        for name, addresses in psutil.net_if_addrs().items():
+            if any(address.address == own for address in addresses):
+                return name
+    return None
 
 
 def find_environment() -> ClusterEnvironment:

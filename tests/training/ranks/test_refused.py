@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+import psutil
 import pytest
 
-from dreamer.training.ranks.group import check_started, find_environment
+from dreamer.training.ranks.group import check_started, find_environment, interface_to, join
 
 TWO = ("trainer.devices=2", "env.num_envs=2")
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
@@ -51,3 +55,31 @@ def test_what_was_started_must_be_what_the_keys_say(tiny, monkeypatch, variables
     with pytest.raises(ValueError) as refused:
         check_started(config.trainer, find_environment())
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit(3)", "rank 1 ended with status 3"),
+        ("import time; time.sleep(60)", "some did not come within trainer.rank_timeout=4 seconds"),
+    ],
+)
+def test_a_rank_that_does_not_come_is_waited_for_no_longer_than_it_lives(tiny, tmp_path, monkeypatch, script, said):
+    path = tmp_path / "train.py"
+    path.write_text(script)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    monkeypatch.setattr("dreamer.training.ranks.children.PATIENCE", 1.0)
+    variables = dict(os.environ)
+    config = tiny(*TWO, "trainer.device=cpu", "env.step_timeout=1", "trainer.rank_timeout=4")
+    with pytest.raises(
+        ValueError,
+        match=rf"^trainer.devices=2 trainer.num_nodes=1: the 2 processes did not meet at 127.0.0.1:\d+: {said}.$",
+    ):
+        join(config.trainer, [])
+    assert dict(os.environ) == variables
+
+
+def test_the_interface_that_leads_to_a_host():
+    name = interface_to("127.0.0.1")
+    assert name and any(it.address == "127.0.0.1" for it in psutil.net_if_addrs()[name])
+    assert interface_to("no-such-host.invalid") is None

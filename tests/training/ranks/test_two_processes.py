@@ -113,24 +113,33 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_two_machines_by_torchrun(tmp_path, run_directory):
-    """Two of its agents on this one, with a process each."""
-    words = ("debug=tiny", "trainer.threads=1", *ONE, "trainer.num_nodes=2", "trainer.max_steps=400")
-    agents = [
+def finish_both(directory: Path, commands: list[list[str]], variables: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """What two processes that belong together say, once both have come to their end."""
+    both = [
         subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1",
-             "--master-addr=127.0.0.1", f"--master-port={port}", str(ROOT / "train.py"), *words],
-            cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            [sys.executable, *command], cwd=directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **own},
         )
-        for port in [free_port()] for node in (0, 1)
+        for command, own in zip(commands, variables, strict=True)
     ]  # fmt: skip
     try:
-        said = [agent.communicate(timeout=240) for agent in agents]
+        said = [process.communicate(timeout=240) for process in both]
     finally:
-        for agent in agents:
-            agent.kill()
-    assert [agent.returncode for agent in agents] == [0, 0], said
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], said
+    return said
+
+
+def test_two_machines_by_torchrun(tmp_path, run_directory):
+    """Two of its agents on this one, with a process each."""
+    port, words = free_port(), ("debug=tiny", "trainer.threads=1", *ONE, "trainer.num_nodes=2", "trainer.max_steps=400")
+    agents = [
+        ["-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1",
+         "--master-addr=127.0.0.1", f"--master-port={port}", str(ROOT / "train.py"), *words]
+        for node in (0, 1)
+    ]  # fmt: skip
+    said = finish_both(tmp_path, agents, [{}, {}])
     assert "Finished at environment step 400" in said[0][0] and not said[1][0], said
     assert run_directory(tmp_path / "run").checkpoint["dreamer"]["env_steps"] == 400
 
@@ -141,19 +150,8 @@ def test_srun_gives_each_process_its_rank(tmp_path, run_directory):
     slurm = {
         "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NODEID": "0",
         "SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "walker", "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+        "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
-    tasks = [
-        subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *words], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env={**os.environ, **slurm, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
-        )
-        for task in (0, 1)
-    ]  # fmt: skip
-    try:
-        said = [task.communicate(timeout=240) for task in tasks]
-    finally:
-        for task in tasks:
-            task.kill()
-    assert [task.returncode for task in tasks] == [0, 0], said
+    places = [{**slurm, "SLURM_PROCID": task, "SLURM_LOCALID": task} for task in ("0", "1")]
+    finish_both(tmp_path, [[str(ROOT / "train.py"), *words]] * 2, places)
     assert run_directory(tmp_path / "run").checkpoint["dreamer"]["env_steps"] == 400
