@@ -15,10 +15,8 @@ import ray
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
 
 from dreamer.envs.drawing import backend
-from dreamer.envs.workers.vector import Make, Worker
+from dreamer.envs.workers.vector import SECONDS_TO_END, Make, Worker
 from dreamer.envs.workers.worker import Answers, Built, LastWords, build, ignore_signals
-
-SECONDS_TO_END = 5.0  # for closing an environment; what takes longer is killed
 
 
 class Placed(NamedTuple):
@@ -143,7 +141,8 @@ def _cause(error: Exception) -> str:
     if isinstance(error, ActorUnavailableError) or "node" in text.split("The actor is dead")[-1][:80]:
         return "its node does not answer"
     if isinstance(error, RayActorError):
-        return "its process was killed or crashed"
+        detail = re.search(r"Worker exit detail: ([^.\n]+)", text)
+        return "its process was killed or crashed" + (f" ({detail[1].strip()})" if detail else "")
     return first_line(error)
 
 
