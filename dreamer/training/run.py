@@ -181,6 +181,7 @@ class Training:
         self.pruned = stop.pruned if stop.received is None else None
         self.tell_end(log.env_steps, stop.received)
         if stop.received is not None:
+            stop.hand_on()
             sys.exit(128 + stop.received)
 
     def tell_end(self, env_steps: int, received: int | None) -> None:

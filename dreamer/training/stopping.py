@@ -7,6 +7,8 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
@@ -17,12 +19,9 @@ from lightning.pytorch.callbacks import Callback
 from dreamer import ranks
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.stepper import Waiting
+from dreamer.envs.workers.worker import SIGNALS
 from dreamer.training.saving.checkpoint import save_checkpoint
 
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK") if hasattr(signal, name)
-)
-"""Ctrl-C, and what terminals and schedulers send (SLURM warns by SIGUSR1 before its time is over)."""
 PATIENCE = 5.0  # seconds that a step under way may take once a signal has come
 LOOK = 0.25  # seconds between two looks at an environment
 COMPILERS = ("torch._dynamo.convert_frame", "torch._inductor.compile_fx")  # modules that only a compilation enters
@@ -68,12 +67,16 @@ class GracefulStop(Callback):
         self.saved_at = ""  # of the last checkpoint, for whom a second signal loses what came after it
         self.evaluating = Waiting()  # for the environment of evaluations
         self.previous: dict[int, Any] = {}
+        self.queue_again: Callable[[], Any] | None = None  # what submitit would have done at its SIGUSR2
         self.ended = threading.Event()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
                 self.previous[number] = signal.signal(number, self.handle)
+        requeue = getattr(signal, "SIGUSR2", None)
+        if requeue in self.previous and callable(handler := self.previous[requeue]):
+            self.queue_again = partial(handler, requeue, None)
         self.ended.clear()
         self.heard, ear = socket.socketpair()
         ear.setblocking(False)
@@ -171,6 +174,11 @@ class GracefulStop(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.restore()
+
+    def hand_on(self) -> None:
+        """Once the run is saved and all is let go: let who waits for the signal as well, submitit, act on it."""
+        if self.received == getattr(signal, "SIGUSR2", None) and self.queue_again is not None:
+            self.queue_again()
 
     def restore(self) -> None:
         """Give signals back to whom they belonged, and end the thread; safe to call again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from unittest.mock import Mock
@@ -246,6 +247,29 @@ ENDLESS = (
     "env=dummy_counter", "trainer.max_steps=1e9", "trainer.eval_every=0", "trainer.video_every=0", "run_dir=run",
     "trainer.compile=off",  # minutes of compiling, which is not what these tests are about
 )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGUSR2")
+def test_who_queues_a_job_again_is_asked_once_the_run_is_saved(tiny, tmp_path, run_directory, monkeypatch):
+    run, seen = run_directory(tmp_path / "run"), []
+
+    def queue_again(number, frame):  # as submitit does, which leaves by SystemExit
+        seen.append((number, run.checkpoint["dreamer"]["env_steps"]))
+
+    def warn(self, trainer, *arguments):
+        if trainer.global_step == 3:
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    monkeypatch.setattr(callbacks.LatentWriteBack, "on_train_batch_end", warn)
+    before = signal.signal(signal.SIGUSR2, queue_again)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            train(tiny, run.path, 400, *COUNTER)
+        assert signal.getsignal(signal.SIGUSR2) is queue_again
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    steps = run.checkpoint["dreamer"]["env_steps"]
+    assert ended.value.code == 128 + signal.SIGUSR2 and 0 < steps < 400 and seen == [(signal.SIGUSR2, steps)]
 
 
 @pytest.mark.slow

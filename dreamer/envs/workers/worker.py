@@ -22,9 +22,12 @@ from dreamer.envs.wrappers import EpisodeJournal
 from dreamer.types import Space, TimeStep
 
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+    if hasattr(signal, name)
 )
-"""Those by which a run is stopped. A terminal or a scheduler sends them to every process; the parent alone answers."""
+"""Those by which a run is stopped: Ctrl-C, and what terminals and schedulers send (SLURM warns by SIGUSR1, submitit has
+it warn by SIGUSR2, before the time of a job is over). They reach every process; the one of the run alone answers."""
 
 
 class Built(NamedTuple):
