@@ -24,7 +24,7 @@ from dreamer.config.compose import as_fields, parse
 from dreamer.config.error_words import NAMELESS, check_words, describe, printable
 from dreamer.config.schema import Config
 from dreamer.envs.suites.imports import install_command
-from dreamer.errors import JobStopped, RunStopped
+from dreamer.errors import SIGNALS, JobStopped, RunStopped
 
 T = TypeVar("T")
 WORDS_ALONE = "DREAMER_WORDS_ALONE"  # in the environment of the processes that a sweep starts
@@ -114,7 +114,8 @@ def ending_in_words() -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
-        is_signal = isinstance(ended.code, int) and ended.code > 128  # others are the launcher's own: submitit's -1
+        # Other codes are the launcher's own: -1 and 144 of submitit, which has queued the job again.
+        is_signal = isinstance(ended.code, int) and ended.code - 128 in SIGNALS
         if is_signal and is_of_launcher():
             raise JobStopped(f"stopped, status {ended.code}: all of it is saved.") from None
         raise

@@ -1,6 +1,16 @@
-"""Errors that end a run in words."""
+"""What ends a run before its time: signals, and errors in words."""
 
 from __future__ import annotations
+
+import signal
+
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+    if hasattr(signal, name)
+)
+"""Those by which a run is stopped: Ctrl-C, and what terminals and schedulers send (SLURM warns by SIGUSR1, submitit has
+it warn by SIGUSR2, before the time of a job is over). All processes of a run get them; environments do not mind."""
 
 
 class RunStopped(Exception):

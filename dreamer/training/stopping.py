@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,7 @@ from lightning.pytorch.callbacks import Callback
 from dreamer import ranks
 from dreamer.data.dataset import ReplayDataset
 from dreamer.data.stepper import Waiting
-from dreamer.envs.workers.worker import SIGNALS
+from dreamer.errors import SIGNALS
 from dreamer.training.saving.checkpoint import save_checkpoint
 
 PATIENCE = 5.0  # seconds that a step under way may take once a signal has come
@@ -159,6 +160,8 @@ class GracefulStop(Callback):
             f"Stopped at environment step {step:,}, without the environment, which did not answer. To go on: the same "
             f"command with run_dir={self.run_dir}\n"
         )
+        with suppress(SystemExit):
+            self.hand_on()
         os._exit(128 + self.received)
 
     def on_train_batch_end(
@@ -176,9 +179,12 @@ class GracefulStop(Callback):
         self.restore()
 
     def hand_on(self) -> None:
-        """Once the run is saved and all is let go: let who waits for the signal as well, submitit, act on it."""
+        """Once the run is saved, let submitit do what the signal asks it for, which it leaves by SystemExit."""
         if self.received == getattr(signal, "SIGUSR2", None) and self.queue_again is not None:
-            self.queue_again()
+            try:
+                self.queue_again()
+            except Exception as error:  # it was queued too often, for one
+                _write(f"This job is not queued again: {error}\n")
 
     def restore(self) -> None:
         """Give signals back to whom they belonged, and end the thread; safe to call again."""

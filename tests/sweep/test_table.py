@@ -11,7 +11,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from dreamer.cli import is_of_launcher
+from dreamer.cli import ending_in_words, is_of_launcher
 from dreamer.errors import JobStopped, RunStopped
 from dreamer.sweep.begun import Begun, ask_to_stop, is_stopped
 from dreamer.sweep.callback import Sweep
@@ -106,3 +106,13 @@ def test_jobs_on_one_machine_share_its_cores(callback, tmp_path, monkeypatch, ca
     os.write(1, b"of the sweep\n")
     assert os.environ["OMP_NUM_THREADS"] == share and is_of_launcher()
     assert (tmp_path / "output.txt").read_text() == "of the job\n" and capfd.readouterr().out == "of the sweep\n"
+
+
+@pytest.mark.parametrize("code", [-1, 144])
+def test_a_job_that_submitit_has_queued_again_ends_as_submitit_wants(monkeypatch, code):
+    """144 is how its local executor learns of it; 143, of SIGTERM, is a job that was stopped."""
+    monkeypatch.setenv("DREAMER_JOB_PROCESS", str(os.getpid()))
+    with pytest.raises(SystemExit), ending_in_words():
+        sys.exit(code)
+    with pytest.raises(JobStopped), ending_in_words():
+        sys.exit(143)

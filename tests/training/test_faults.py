@@ -175,14 +175,15 @@ def test_a_hanging_environment_is_named_and_a_signal_saves_the_run(start_faulty,
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGUSR1")
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
-def test_signals_of_schedulers_and_terminals_save_the_run(start_faulty, wait_until, run_directory, tmp_path, number):
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGHUP"])
+def test_signals_of_schedulers_and_terminals_save_the_run(start_faulty, wait_until, run_directory, tmp_path, name):
+    number = getattr(signal, name)
     process = start_faulty("env.kwargs.episode=100000")
     wait_until(process, lambda: len(run_directory(tmp_path / "run").returns) > 5)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
-    assert f"{signal.Signals(number).name}: saving and stopping" in out and "Stopped at environment step" in out
+    assert f"{name}: saving and stopping" in out and "Stopped at environment step" in out
 
 
 @pytest.mark.slow

@@ -250,11 +250,13 @@ ENDLESS = (
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGUSR2")
-def test_who_queues_a_job_again_is_asked_once_the_run_is_saved(tiny, tmp_path, run_directory, monkeypatch):
+@pytest.mark.parametrize("leave", [SystemExit(-1), RuntimeError("timed-out too many times")])
+def test_submitit_queues_a_job_again_once_it_is_saved(tiny, tmp_path, run_directory, monkeypatch, capfd, leave):
     run, seen = run_directory(tmp_path / "run"), []
 
-    def queue_again(number, frame):  # as submitit does, which leaves by SystemExit
+    def queue_again(number, frame):
         seen.append((number, run.checkpoint["dreamer"]["env_steps"]))
+        raise leave
 
     def warn(self, trainer, *arguments):
         if trainer.global_step == 3:
@@ -269,7 +271,13 @@ def test_who_queues_a_job_again_is_asked_once_the_run_is_saved(tiny, tmp_path, r
     finally:
         signal.signal(signal.SIGUSR2, before)
     steps = run.checkpoint["dreamer"]["env_steps"]
-    assert ended.value.code == 128 + signal.SIGUSR2 and 0 < steps < 400 and seen == [(signal.SIGUSR2, steps)]
+    is_queued = isinstance(leave, SystemExit)
+    assert (
+        ended.value.code == (-1 if is_queued else 128 + signal.SIGUSR2)
+        and 0 < steps < 400
+        and seen == [(signal.SIGUSR2, steps)]
+    )
+    assert ("This job is not queued again: timed-out too many times" in capfd.readouterr().out) == (not is_queued)
 
 
 @pytest.mark.slow

@@ -19,15 +19,8 @@ from dreamer.envs.notices import NOTICES
 from dreamer.envs.soundness import UnsoundRow
 from dreamer.envs.workers.shared_images import SharedImages
 from dreamer.envs.wrappers import EpisodeJournal
+from dreamer.errors import SIGNALS
 from dreamer.types import Space, TimeStep
-
-SIGNALS = tuple(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
-    if hasattr(signal, name)
-)
-"""Those by which a run is stopped: Ctrl-C, and what terminals and schedulers send (SLURM warns by SIGUSR1, submitit has
-it warn by SIGUSR2, before the time of a job is over). They reach every process; the one of the run alone answers."""
 
 
 class Built(NamedTuple):

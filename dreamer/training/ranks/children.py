@@ -55,13 +55,14 @@ class Children:
         threading.Thread(target=self.watch, name="ranks", daemon=True).start()
 
     def watch(self) -> None:
-        """End this process, in words, where one of them has ended and nobody notices: while this one waits for a GPU
-        that waits for them."""
+        """End this process, in words, where one of them has ended and nobody notices for long: while this one waits for
+        a GPU that waits for them, or for a machine that is not there."""
         while not self.is_over:
-            for code, words in self.fallen():
+            if fallen := self.fallen():
                 time.sleep(PATIENCE)
                 if self.is_over:
                     return
+                code, words = fallen[0]
                 print(f"error: {words} and the run cannot go on.", file=sys.stderr, flush=True)
                 self.kill()
                 os._exit(code if 0 < code < 128 else 1)

@@ -76,6 +76,9 @@ def join(config: TrainerConfig, words: list[str] | None) -> Group:
             f"did not meet at {environment.main_address}:{environment.main_port}: "
             f"{str(error).splitlines()[0].rstrip('.')}."
         ) from error
+    except BaseException:
+        group.leave()
+        raise
     if ranks.rank() > 0:
         be_silent()
     return group
@@ -106,16 +109,21 @@ def meet(config: TrainerConfig, environment: ClusterEnvironment, children: Child
     torch's own way waits as long for one of `children` that has ended as for one that is slow.
     """
     rank, size = environment.global_rank(), config.world_size
-    patience = timedelta(seconds=config.rank_timeout)
+    deadline = time.monotonic() + config.rank_timeout
     store = dist.TCPStore(
-        environment.main_address, environment.main_port, size, rank == 0, patience, wait_for_workers=False
+        environment.main_address,
+        environment.main_port,
+        size,
+        is_master=rank == 0,
+        timeout=timedelta(seconds=config.rank_timeout),
+        wait_for_workers=False,
+        use_libuv=sys.platform != "win32",  # torch for Windows is built without
     )
     store.set(f"rank {rank}", "is here")
-    deadline = time.monotonic() + config.rank_timeout
     while not store.check([f"rank {number}" for number in range(size)]):
         if children is not None and (fallen := children.fallen()):
             children.kill()
-            raise RuntimeError(fallen[0][1])
+            raise RuntimeError(", ".join(words for _, words in fallen))
         if time.monotonic() > deadline:
             raise RuntimeError(f"some did not come within trainer.rank_timeout={config.rank_timeout:g} seconds")
         time.sleep(LOOK)
@@ -123,7 +131,7 @@ def meet(config: TrainerConfig, environment: ClusterEnvironment, children: Child
 
 
 def interface_to(host: str) -> str | None:
-    """The network interface of this machine that leads to a host; None where that is not to be found out.
+    """The network interface of this machine that leads to a host; None where that is loopback, or not to be found out.
 
     gloo takes the one that the machine's own name leads to, which is loopback alone on many.
     """
@@ -131,7 +139,7 @@ def interface_to(host: str) -> str | None:
         probe.connect((host, 9))  # sends nothing
         own = probe.getsockname()[0]
         for name, addresses in psutil.net_if_addrs().items():
-            if any(address.address == own for address in addresses):
+            if not own.startswith("127.") and any(address.address == own for address in addresses):
                 return name
     return None
 
