@@ -35,7 +35,7 @@ CARTPOLE = (
             (*COUNTER, "replay.storage=disk", "replay.capacity=150"),
             (600, 1200),
             id="counter_on_disk",
-            marks=pytest.mark.slow,
+            marks=pytest.mark.long,
         ),
         pytest.param(
             (*COUNTER, STANDARDIZED, "env.num_envs=3"), (700, 1100), id="three_counters", marks=pytest.mark.slow
@@ -47,7 +47,7 @@ CARTPOLE = (
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            (*CARTPOLE, "trainer.overlap=true"), (1500, 2600), id="cartpole_beside_updates", marks=pytest.mark.slow
+            (*CARTPOLE, "trainer.overlap=true"), (1500, 2600), id="cartpole_beside_updates", marks=pytest.mark.long
         ),
         pytest.param(("env=dummy_recall", "trainer.video_every=0"), (500, 900), id="recall", marks=pytest.mark.slow),
         pytest.param(CARTPOLE, (1500, 2600), id="cartpole", marks=pytest.mark.slow),
@@ -76,7 +76,7 @@ CARTPOLE = (
             ("env=crafter", "env.kwargs.length=70", "trainer.video_every=0"),
             (500, 900),
             id="crafter",
-            marks=pytest.mark.slow,
+            marks=pytest.mark.long,
         ),
     ],
 )

@@ -31,31 +31,31 @@ def weights(checkpoint):
 def test_a_run_of_two_counts_as_one_of_one_and_goes_on_with_two_or_one(finish, tmp_path, run_directory):
     run = run_directory(tmp_path / "run")
     whole = run_directory(tmp_path / "whole")
-    code, out, err = finish(*TWO, "trainer.max_steps=1600", "run_dir=whole")
+    code, out, err = finish(*TWO, "trainer.max_steps=640", "run_dir=whole")
     assert code == 0, err
     alone = run_directory(tmp_path / "alone")
-    assert finish(*ONE, "trainer.max_steps=1600", "run_dir=alone")[0] == 0
+    assert finish(*ONE, "trainer.max_steps=640", "run_dir=alone")[0] == 0
     for key in ("env_steps", "updates"):
         assert whole.checkpoint["dreamer"][key] == alone.checkpoint["dreamer"][key]
     assert [row["return"] for row in whole.returns] == [row["return"] for row in alone.returns]
 
-    assert finish(*TWO, "trainer.max_steps=800")[0] == 0
+    assert finish(*TWO, "trainer.max_steps=320")[0] == 0
     assert {path.name for path in run.path.glob("replay*")} == {"replay_0_of_2", "replay_1_of_2"}
-    code, out, err = finish(*TWO, "trainer.max_steps=1600")
+    code, out, err = finish(*TWO, "trainer.max_steps=640")
     assert code == 0 and out.count("resume ") == 1, out + err
     assert all(torch.equal(value, weights(whole.checkpoint)[key]) for key, value in weights(run.checkpoint).items())
 
-    code, out, err = finish(*ONE, "trainer.max_steps=2000")
+    code, out, err = finish(*ONE, "trainer.max_steps=960")
     assert code == 0 and "1 for 2: environments and their rows are shared out anew" in out, out + err
-    assert run.checkpoint["dreamer"]["env_steps"] == 2000 and "other_ranks" not in run.checkpoint["dreamer"]
+    assert run.checkpoint["dreamer"]["env_steps"] == 960 and "other_ranks" not in run.checkpoint["dreamer"]
     rows = sum(run.checkpoint["dreamer"]["dataset"]["replay"]["next"])
     assert rows == run.checkpoint["dreamer"]["dataset"]["collector"]["stepper"]["policy_steps"]
-    code, out, err = finish(*TWO, "trainer.max_steps=2400")
+    code, out, err = finish(*TWO, "trainer.max_steps=1280")
     assert code == 0 and "2 for 1" in out, out + err
-    assert finish(*TWO, "trainer.max_steps=2800")[0] == 0
+    assert finish(*TWO, "trainer.max_steps=1440")[0] == 0
     assert {path.name for path in run.path.glob("replay*")} == {"replay_0_of_2", "replay_1_of_2"}
     steps = [row["env_step"] for row in run.returns]
-    assert steps == sorted(steps) and steps[-1] <= 2800 and len(steps) > 10
+    assert steps == sorted(steps) and steps[-1] <= 1440 and len(steps) > 10
 
 
 def others(process):

@@ -1,7 +1,9 @@
-"""Exits with an error unless a compiled update and policy step compute what the plain ones do.
+"""Exits with an error unless a compiled update and policy step compute what the plain ones do; takes a word: explore.
 
 A process of its own, without pytest: torch.compile cannot trace the shape checks that tests switch on.
 """
+
+import sys
 
 import numpy as np
 import torch
@@ -76,7 +78,7 @@ def compare(use_dynamics: bool, explore: str = "policy") -> None:
 
 
 if __name__ == "__main__":
-    compare_two_hot_means()
-    for use_dynamics in (False, True):
-        compare(use_dynamics)
-    compare(use_dynamics=True, explore="disagreement")
+    if sys.argv[1] == "policy":
+        compare_two_hot_means()
+        compare(use_dynamics=False)
+    compare(use_dynamics=True, explore=sys.argv[1])

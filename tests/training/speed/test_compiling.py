@@ -11,12 +11,15 @@ from dreamer.training.speed import compiling
 from dreamer.training.speed.compiling import choose_compile, missing_compiler
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(bool(missing_compiler()), reason="no C++ compiler")
-def test_compiled_update_and_policy_step_compute_what_the_plain_ones_do():
+@pytest.mark.parametrize(
+    "explore",
+    [pytest.param("policy", marks=pytest.mark.slow), pytest.param("disagreement", marks=pytest.mark.long)],
+)
+def test_compiled_update_and_policy_step_compute_what_the_plain_ones_do(explore):
     root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
-    script = [sys.executable, str(Path(__file__).with_name("compare_compiled.py"))]
+    script = [sys.executable, str(Path(__file__).with_name("compare_compiled.py")), explore]
     result = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
 
